@@ -1,0 +1,265 @@
+"""Names for the parts of an experiment: ``coset:k=27,m=2,generators=0+1+3+9+20``.
+
+A part is one function with `Registry.register` above it. Its options are the parameters of the
+function that the registry does not supply itself; their types come from the annotations. The
+examples given at registration are small working ones: the laws in tests/test_laws.py run over
+every example of every part.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+Option = int | float | str | bool | tuple[int, ...] | tuple[float, ...]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a part promises. The laws in the tests hold it to them.
+
+    Attributes
+    ----------
+    redrawn
+        An encoding: B is drawn afresh in every iteration.
+    unbiased
+        An encoding: E[B_S R] = alpha F over B and exchangeable stragglers, on the assignments of
+        paper section 5, so that the decoded gradient may be divided by alpha.
+    exact
+        An encoding: Err_S = 0 when nobody straggles, whatever the assignment.
+    vertex_transitive
+        An assignment: its automorphisms act transitively on workers.
+    silent
+        A straggler model: some workers never answer an iteration.
+    """
+
+    redrawn: bool = False
+    unbiased: bool = False
+    exact: bool = False
+    vertex_transitive: bool = False
+    silent: bool = False
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A part's name and the options given for it; `str` writes the form that `parse` reads."""
+
+    name: str
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return ``name:key=value,key=value``."""
+        text = ",".join(f"{key}={_write(value)}" for key, value in self.options.items())
+        return f"{self.name}:{text}" if text else self.name
+
+
+@dataclass(frozen=True)
+class Part:
+    """One registered function.
+
+    Attributes
+    ----------
+    options
+        The parameters that a user may set, with the types they are read as.
+    examples
+        Small working sets of options.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    options: Mapping[str, inspect.Parameter]
+    annotations: Mapping[str, Any]
+    examples: tuple[Mapping[str, Option], ...]
+    traits: Traits
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def usage(self) -> str:
+        """Name and options as a user would type them, defaults shown."""
+        shown = [
+            f"{key}=" if p.default is inspect.Parameter.empty else f"{key}={_write(p.default)}"
+            for key, p in self.options.items()
+        ]
+        return f"{self.name}:{','.join(shown)}" if shown else self.name
+
+
+class Registry:
+    """The parts of one kind (assignments, encodings, ...) by name.
+
+    Parameters
+    ----------
+    kind
+        What a part is called in messages.
+    supplied
+        Parameters that whoever builds a part supplies; they are not options. A function that
+        has no use for one leaves it out of its signature.
+    """
+
+    def __init__(self, kind: str, supplied: Iterable[str] = ()) -> None:
+        self.kind = kind
+        self.supplied = frozenset(supplied)
+        self._parts: dict[str, Part] = {}
+
+    def register(
+        self,
+        name: str,
+        *examples: Mapping[str, Option],
+        redrawn: bool = False,
+        unbiased: bool = False,
+        exact: bool = False,
+        vertex_transitive: bool = False,
+        silent: bool = False,
+    ) -> Callable[[F], F]:
+        """Register the decorated function as `name`, with small working `examples`."""
+        traits = Traits(redrawn, unbiased, exact, vertex_transitive, silent)
+
+        def add(function: F) -> F:
+            if name in self._parts:
+                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            parameters = inspect.signature(function).parameters
+            options = {key: p for key, p in parameters.items() if key not in self.supplied}
+            target = function.__init__ if isinstance(function, type) else function
+            hints = typing.get_type_hints(target)
+            annotations = {key: hints[key] for key in options}
+            self._parts[name] = Part(
+                name, function, options, annotations, examples or ({},), traits
+            )
+            return function
+
+        return add
+
+    def __iter__(self) -> Iterator[Part]:
+        """Iterate over the parts in the order of their registration."""
+        return iter(self._parts.values())
+
+    def __getitem__(self, name: str) -> Part:
+        """Return the part called `name`.
+
+        Raises
+        ------
+        ValueError
+            If there is none; the message lists the names.
+        """
+        if name not in self._parts:
+            close = difflib.get_close_matches(name, self._parts, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(
+                f"unknown {self.kind} {name!r}{hint}; choose one of {', '.join(self._parts)}"
+            )
+        return self._parts[name]
+
+    def parse(self, text: str) -> Spec:
+        """Read ``name:key=value,key=value``; a lone value stands for the first option.
+
+        Raises
+        ------
+        ValueError
+            For an unknown name or option, a value of the wrong type or a missing option.
+        """
+        name, _, rest = text.strip().partition(":")
+        part = self[name]
+        given: dict[str, str] = {}
+        for position, item in enumerate(rest.split(",") if rest else ()):
+            key, equals, value = item.partition("=")
+            if not equals:
+                if position or not part.options:
+                    raise ValueError(f"{self.kind} {name}: {item!r} is not of the form key=value")
+                key, value = next(iter(part.options)), item
+            given[key] = value
+        unknown = [key for key in given if key not in part.options]
+        if unknown:
+            takes = ", ".join(part.options) or "no options"
+            close = difflib.get_close_matches(unknown[0], part.options, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(
+                f"{self.kind} {name} has no option {unknown[0]!r}{hint}; it takes {takes}"
+            )
+        missing = [
+            key
+            for key, p in part.options.items()
+            if p.default is inspect.Parameter.empty and key not in given
+        ]
+        if missing:
+            raise ValueError(f"{self.kind} {name} needs {missing[0]}: {part.usage}")
+        where = f"{self.kind} {name}"
+        options = {
+            key: _read(given[key], part.annotations[key], f"{where}: {key}")
+            for key in part.options
+            if key in given
+        }
+        return Spec(name, options)
+
+    def build(self, spec: Spec | str, **supplied: object) -> Any:
+        """Call the part of `spec` with its options and with what it takes of `supplied`."""
+        spec = self.parse(spec) if isinstance(spec, str) else spec
+        part = self[spec.name]
+        taken = inspect.signature(part.function).parameters
+        return part.function(
+            **{key: value for key, value in supplied.items() if key in taken}, **spec.options
+        )
+
+
+def _write(value: object) -> str:
+    """Write an option the way `_read` reads it."""
+    if isinstance(value, tuple):
+        return "+".join(str(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read(text: str, annotation: Any, what: str) -> Option:
+    """Read `text` as the first alternative of `annotation` that accepts it."""
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    alternatives = typing.get_args(annotation) if union else (annotation,)
+    for kind in alternatives:
+        try:
+            return _convert(text, kind)
+        except ValueError:
+            continue
+    wanted = " or ".join(_describe(kind) for kind in alternatives if kind is not type(None))
+    raise ValueError(f"{what} must be {wanted}, not {text!r}")
+
+
+def _convert(text: str, kind: Any) -> Option:
+    if typing.get_origin(kind) is tuple:
+        element = typing.get_args(kind)[0]
+        return tuple(element(item) for item in text.split("+"))
+    if typing.get_origin(kind) is typing.Literal:
+        if text not in typing.get_args(kind):
+            raise ValueError(text)
+        return text
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if kind in (int, float, str):
+        value: Option = kind(text)
+        return value
+    raise ValueError(f"cannot read a value of type {kind}")
+
+
+def _describe(kind: Any) -> str:
+    if typing.get_origin(kind) is tuple:
+        return "numbers joined by +"
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(typing.get_args(kind))
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return names.get(kind, str(kind))
+
+
+ASSIGNMENTS = Registry("assignment")
+ENCODINGS = Registry("encoding", supplied=("A", "m", "rng"))
+DATASETS = Registry("dataset", supplied=("rng",))
+PROBLEMS = Registry("problem", supplied=("features", "classes", "dtype"))
+OPTIMIZERS = Registry("optimizer")
+STRAGGLERS = Registry("straggler model", supplied=("n", "seed"))
+WAITING = Registry("wait rule")

@@ -81,7 +81,8 @@ class Code:
     @cached_property
     def target(self) -> Array:
         """F = I_m kron 1_k, shape (m * k, m): what B R has to be."""
-        return np.kron(np.eye(self.m), np.ones((self.k, 1)))
+        F: Array = np.kron(np.eye(self.m), np.ones((self.k, 1)))
+        return F
 
     def subsets(self, i: int) -> IntArray:
         """Return the subsets of worker i, ascending, shape (delta_i,)."""
@@ -176,8 +177,7 @@ def encode(coefficients: Array, G: AnyArray) -> AnyArray:
         One gradient a row.
     """
     m = coefficients.shape[0]
-    h, d = G.shape
-    length = message_length(d, m)
+    length = message_length(G.shape[1], m)
     y = np.zeros(length, dtype=G.dtype)
     for u in range(m):
         part = G[:, u * length : (u + 1) * length]

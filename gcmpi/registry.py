@@ -128,8 +128,9 @@ class Registry:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
             parameters = inspect.signature(function).parameters
             options = {key: p for key, p in parameters.items() if key not in self.supplied}
-            target = function.__init__ if isinstance(function, type) else function
-            hints = typing.get_type_hints(target)
+            # the parameters of a class are those of its __init__
+            described: Any = vars(function)["__init__"] if inspect.isclass(function) else function
+            hints = typing.get_type_hints(described)
             annotations = {key: hints[key] for key in options}
             self._parts[name] = Part(
                 name, function, options, annotations, examples or ({},), traits

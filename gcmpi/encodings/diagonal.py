@@ -9,9 +9,7 @@ from gcmpi.registry import ENCODINGS
 
 
 @ENCODINGS.register("random-diagonal", {}, {"epsilon": 0.1}, redrawn=True, unbiased=True)
-def random_diagonal(
-    A: AnyArray, m: int, rng: np.random.Generator, epsilon: float = 0.0
-) -> Array:
+def random_diagonal(A: AnyArray, m: int, rng: np.random.Generator, epsilon: float = 0.0) -> Array:
     """Random diagonal: block u is A D_u with random signs (and sizes within epsilon of 1).
 
     In training the D_u are drawn afresh in every iteration: the proof of convergence averages

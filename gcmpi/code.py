@@ -81,8 +81,7 @@ class Code:
     @cached_property
     def target(self) -> Array:
         """F = I_m kron 1_k, shape (m * k, m): what B R has to be."""
-        F: Array = np.kron(np.eye(self.m), np.ones((self.k, 1)))
-        return F
+        return np.repeat(np.eye(self.m), self.k, axis=0)
 
     def subsets(self, i: int) -> IntArray:
         """Return the subsets of worker i, ascending, shape (delta_i,)."""

@@ -1,0 +1,93 @@
+"""Optimizers: new parameters from parameters and a gradient.
+
+An optimizer keeps its state in `state`, arrays by name, so that a checkpoint can store it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from gcmpi.code import AnyArray
+from gcmpi.registry import OPTIMIZERS
+
+
+class Optimizer(Protocol):
+    """What the training loop asks of an optimizer."""
+
+    state: dict[str, AnyArray]
+
+    def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
+        """Return the parameters after iteration t, shape (d,), as a new array."""
+        ...
+
+
+def _positive(name: str, rate: float) -> float:
+    if not rate > 0:
+        raise ValueError(f"optimizer {name} needs rate > 0, not rate={rate:g}")
+    return rate
+
+
+def _fraction(name: str, key: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError(f"optimizer {name} needs {key} in [0, 1), not {key}={value:g}")
+    return value
+
+
+@OPTIMIZERS.register("sgd", {"rate": 0.1})
+class GradientDescent:
+    """Plain (stochastic) gradient descent: theta - rate * gradient."""
+
+    def __init__(self, rate: float = 0.5) -> None:
+        self.rate = _positive("sgd", rate)
+        self.state: dict[str, AnyArray] = {}
+
+    def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:  # noqa: ARG002
+        """Return theta - rate * gradient."""
+        moved: AnyArray = theta - self.rate * gradient
+        return moved
+
+
+@OPTIMIZERS.register("momentum", {"rate": 0.1})
+class Momentum:
+    """Gradient descent with momentum; Nesterov's form looks one step ahead."""
+
+    def __init__(self, rate: float = 0.5, momentum: float = 0.9, nesterov: bool = True) -> None:
+        self.rate = _positive("momentum", rate)
+        self.momentum = _fraction("momentum", "momentum", momentum)
+        self.nesterov = nesterov
+        self.state: dict[str, AnyArray] = {}
+
+    def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:  # noqa: ARG002
+        """Return the parameters after one step."""
+        velocity = self.state.setdefault("velocity", np.zeros_like(theta))
+        velocity *= self.momentum
+        velocity += gradient
+        moved: AnyArray
+        if self.nesterov:
+            moved = theta - self.rate * (gradient + self.momentum * velocity)
+        else:
+            moved = theta - self.rate * velocity
+        return moved
+
+
+@OPTIMIZERS.register("adam", {"rate": 0.01})
+class Adam:
+    """Adam (Kingma and Ba 2015): steps scaled by running moments of the gradient."""
+
+    def __init__(self, rate: float = 0.003, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        self.rate = _positive("adam", rate)
+        self.beta1 = _fraction("adam", "beta1", beta1)
+        self.beta2 = _fraction("adam", "beta2", beta2)
+        self.state: dict[str, AnyArray] = {}
+
+    def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
+        """Return the parameters after one step."""
+        first = self.state.setdefault("first", np.zeros_like(theta))
+        second = self.state.setdefault("second", np.zeros_like(theta))
+        first += (1 - self.beta1) * (gradient - first)
+        second += (1 - self.beta2) * (gradient**2 - second)
+        corrected = self.rate * np.sqrt(1 - self.beta2 ** (t + 1)) / (1 - self.beta1 ** (t + 1))
+        moved: AnyArray = theta - theta.dtype.type(corrected) * first / (np.sqrt(second) + 1e-8)
+        return moved

@@ -1,0 +1,15 @@
+"""Losses with subset gradients, and the data sets that they are trained on."""
+
+from gcmpi.problems.datasets import Dataset, load, partition
+from gcmpi.problems.models import Problem, least_squares, logistic, mlp, softmax
+
+__all__ = [
+    "Dataset",
+    "Problem",
+    "least_squares",
+    "load",
+    "logistic",
+    "mlp",
+    "partition",
+    "softmax",
+]

@@ -1,0 +1,190 @@
+"""When the server stops waiting in an iteration.
+
+A rule is asked ``remaining(answered, elapsed)``: how many more seconds is it worth to wait?
+Zero or less: stop now. Infinity: until the next answer, however long. One answer is enough for a
+real cluster and for a virtual clock: the transport sleeps, or jumps, at most that long.
+
+A transport ends an iteration whose rule says infinity when no outstanding answer can come, so a
+rule without a time limit does not hang on workers that a straggler model keeps silent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Literal, Protocol
+
+import numpy as np
+
+from gcmpi.code import Array, BoolArray, Code
+from gcmpi.registry import WAITING
+
+
+class StopRule(Protocol):
+    """What the server asks of a rule, in this order in every iteration."""
+
+    def begin(self, code: Code) -> None:
+        """Start an iteration that uses this code."""
+        ...
+
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:
+        """Return for how many seconds to wait on.
+
+        Parameters
+        ----------
+        answered : (n,) bool
+            The workers that answered in time so far.
+        elapsed
+            Seconds since the iteration began.
+        """
+        ...
+
+    def observe(self, seconds: Array) -> None:
+        """Learn the response times (any number of them) that became known, late ones included."""
+        ...
+
+
+class _Rule:
+    """A rule that learns nothing."""
+
+    def begin(self, code: Code) -> None:
+        """Start an iteration."""
+
+    def observe(self, seconds: Array) -> None:
+        """Ignore the response times."""
+
+
+@WAITING.register("all")
+class All(_Rule):
+    """Wait for every worker that will answer: the uncoded reference."""
+
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:  # noqa: ARG002
+        """Return 0 when all have answered, else infinity."""
+        return 0.0 if answered.all() else math.inf
+
+
+@WAITING.register("fastest", {"count": 2})
+class Fastest(_Rule):
+    """Wait for the first `count` answers (backup workers, k-sync)."""
+
+    def __init__(self, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"wait rule fastest needs count >= 1, not count={count}")
+        self.count = count
+
+    def begin(self, code: Code) -> None:
+        """Refuse a count that the workers cannot reach."""
+        if self.count > code.n:
+            raise ValueError(
+                f"wait rule fastest:{self.count} needs {self.count} workers, but there are "
+                f"n={code.n}: use fastest:COUNT with COUNT <= {code.n}"
+            )
+
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:  # noqa: ARG002
+        """Return 0 when `count` workers have answered, else infinity."""
+        return 0.0 if np.count_nonzero(answered) >= self.count else math.inf
+
+
+@WAITING.register("decodable", {"tolerance": 0.1})
+class Decodable(_Rule):
+    """Wait until Err_S / (m k) <= tolerance, that is until the answers decode well enough."""
+
+    def __init__(self, tolerance: float) -> None:
+        if not 0 <= tolerance < 1:
+            raise ValueError(
+                f"wait rule decodable needs a tolerance in [0, 1), not {tolerance:g}: it is the "
+                "part of the gradient that may be lost"
+            )
+        self.tolerance = tolerance
+
+    def begin(self, code: Code) -> None:
+        """Start an iteration that uses this code."""
+        self._code = code
+        self._answers = 0
+        self._stop = False
+
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:  # noqa: ARG002
+        """Return 0 when the answers decode within the tolerance, else infinity."""
+        count = int(np.count_nonzero(answered))
+        if count > self._answers:
+            self._answers = count
+            code = self._code
+            # rounding leaves an exact code at about 1e-28, not at zero
+            lost = code.error(answered) / (code.m * code.k)
+            self._stop = lost <= max(self.tolerance, 1e-12)
+        return 0.0 if self._stop else math.inf
+
+
+@WAITING.register("deadline", {"seconds": 0.05}, {"seconds": "auto"})
+def deadline(seconds: float | Literal["auto"], at_least: int = 0) -> StopRule:
+    """Stop at a fixed time (seconds), or at one that follows the arrivals (auto).
+
+    `at_least` answers are waited for even when the time is over. A deadline below the time that
+    a healthy iteration takes would otherwise never see an answer in time.
+    """
+    if isinstance(seconds, str):
+        return AutoDeadline(at_least)
+    if not seconds > 0:
+        raise ValueError(f"wait rule deadline needs seconds > 0, not {seconds:g}")
+    return Deadline(seconds, at_least)
+
+
+class Deadline(_Rule):
+    """Stop `seconds` after the start of the iteration, but not before `at_least` answers."""
+
+    def __init__(self, seconds: float, at_least: int = 0) -> None:
+        self.seconds = seconds
+        self.at_least = at_least
+
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:
+        """Return the time left, or infinity while it is over with too few answers."""
+        if answered.all():
+            return 0.0
+        left = self.seconds - elapsed
+        if left <= 0 and np.count_nonzero(answered) < self.at_least:
+            return math.inf
+        return max(left, 0.0)
+
+
+class AutoDeadline:
+    """Stop when a worker would be an outlier among the recent response times.
+
+    The deadline is the median plus three median absolute deviations (at least a tenth of the
+    median) of the response times of the last iterations. Answers that come late are counted
+    with the time they took, so that a deadline that has become too short grows again. Until half
+    of the workers have been seen, and in every iteration until half of them have answered, it
+    waits on.
+    """
+
+    WINDOW = 16
+
+    def __init__(self, at_least: int = 0) -> None:
+        self.at_least = at_least
+        self._recent: deque[Array] = deque(maxlen=self.WINDOW)
+        self._seconds = math.inf
+
+    def begin(self, code: Code) -> None:
+        """Compute the deadline of this iteration."""
+        half = -(-code.n // 2)
+        self._needed = max(self.at_least, half)
+        known = np.concatenate(self._recent) if self._recent else np.zeros(0)
+        if known.size < half:
+            self._seconds = math.inf
+            return
+        median = float(np.median(known))
+        deviation = float(np.median(np.abs(known - median)))
+        self._seconds = median + max(3 * deviation, 0.1 * median)
+
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:
+        """Return the time left, or infinity while it is over with too few answers."""
+        if answered.all():
+            return 0.0
+        left = self._seconds - elapsed
+        if left <= 0 and np.count_nonzero(answered) < self._needed:
+            return math.inf
+        return max(left, 0.0)
+
+    def observe(self, seconds: Array) -> None:
+        """Remember the response times that became known in an iteration."""
+        if seconds.size:
+            self._recent.append(np.asarray(seconds))

@@ -14,9 +14,20 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Option = int | float | str | bool | tuple[int, ...] | tuple[float, ...]
+
+
+class Size(NamedTuple):
+    """Options of an assignment, and the k subsets and the computation load delta they give."""
+
+    options: Mapping[str, Option]
+    k: int
+    delta: int
+
+
+Sizes = Callable[[int, int | None], Iterable[Size]]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -69,6 +80,9 @@ class Part:
         The parameters that a user may set, with the types they are read as.
     examples
         Small working sets of options.
+    sizes
+        An assignment: ``sizes(n, delta)`` lists what exists for n workers without building it.
+        Where the load may be chosen freely, delta chooses it; None leaves it to the assignment.
     """
 
     name: str
@@ -77,6 +91,7 @@ class Part:
     annotations: Mapping[str, Any]
     examples: tuple[Mapping[str, Option], ...]
     traits: Traits
+    sizes: Sizes | None = None
 
     @property
     def summary(self) -> str:
@@ -119,6 +134,7 @@ class Registry:
         exact: bool = False,
         vertex_transitive: bool = False,
         silent: bool = False,
+        sizes: Sizes | None = None,
     ) -> Callable[[F], F]:
         """Register the decorated function as `name`, with small working `examples`."""
         traits = Traits(redrawn, unbiased, exact, vertex_transitive, silent)
@@ -133,7 +149,7 @@ class Registry:
             hints = typing.get_type_hints(described)
             annotations = {key: hints[key] for key in options}
             self._parts[name] = Part(
-                name, function, options, annotations, examples or ({},), traits
+                name, function, options, annotations, examples or ({},), traits, sizes
             )
             return function
 

@@ -1,0 +1,239 @@
+"""Decoding matrices R (n, m) from a code and the workers that answered.
+
+All decoders here give the least-squares R of the paper, ``argmin ||B R - F||_F`` with zero rows
+for stragglers; they differ in what they may assume and so in what they cost. Choose with
+`decoder_for`; `sparse_least_squares` serves codes too large for a dense `Code`.
+
+With G = B'B, H = G^-1, P = B'F and X = H P (the decoding matrix when nobody straggles), the
+decoding matrix without the stragglers T is the downdate ``X - H[:, T] H[T, T]^-1 X[T]``: an
+s x s system instead of a new least-squares problem. Normal equations square the condition number,
+so they are used only while cond(G) <= `MAX_CONDITION`: the relative error of R then stays near
+2e-8, below the rounding of float32 messages, and that of Err_S near its square. Otherwise (a rank
+deficient B, n > m k) the rank-revealing `Code.decode` answers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from gcmpi.code import AnyArray, Array, BoolArray, Code
+
+MAX_CONDITION = 1e8
+SMALL = 64
+"""Workers up to which `Code.decode` is as fast as forming a new Gram matrix."""
+
+
+class Decoder(Protocol):
+    """Returns the decoding matrix R (n, m) for the survivors (n,) bool."""
+
+    def __call__(self, code: Code, survivors: BoolArray) -> Array:
+        """Return R, with zero rows for stragglers."""
+
+
+def decoder_for(n: int, *, redrawn: bool) -> Decoder:
+    """Return the fastest decoder for a code of n workers.
+
+    Parameters
+    ----------
+    n
+        The number of workers.
+    redrawn
+        Whether B changes in every iteration.
+    """
+    if not redrawn:
+        return Downdate()
+    return least_squares if n <= SMALL else NormalEquations()
+
+
+def least_squares(code: Code, survivors: BoolArray) -> Array:
+    """Return `Code.decode`: rank revealing, nothing remembered."""
+    return code.decode(survivors)
+
+
+class Downdate:
+    """Least squares for a code that stays the same from call to call.
+
+    B'B is inverted once per code; a call costs O(s^3 + n s m) for s stragglers. The answers for
+    the last `keep` survivor sets are remembered.
+
+    Parameters
+    ----------
+    keep
+        How many decoding matrices to remember.
+    """
+
+    def __init__(self, keep: int = 64) -> None:
+        self._keep = keep
+        self._code: Code | None = None
+        self._known: dict[bytes, Array] = {}
+
+    def __call__(self, code: Code, survivors: BoolArray) -> Array:
+        """Return R (n, m), read-only.
+
+        Raises
+        ------
+        ValueError
+            If `survivors` is not a boolean array of shape (n,).
+        """
+        survivors = code.check_survivors(survivors)
+        if code is not self._code:
+            self._prepare(code)
+        key = survivors.tobytes()
+        R = self._known.pop(key, None)
+        if R is None:
+            R = self._solve(code, survivors)
+            R.flags.writeable = False
+        self._known[key] = R  # most recent last
+        if len(self._known) > self._keep:
+            del self._known[next(iter(self._known))]
+        return R
+
+    def _prepare(self, code: Code) -> None:
+        self._code = code
+        self._known.clear()
+        self._H = inverse(code.B.T @ code.B) if code.n <= code.m * code.k else None
+        if self._H is not None:
+            self._X = self._H @ (code.B.T @ code.target)
+
+    def _solve(self, code: Code, survivors: BoolArray) -> Array:
+        if self._H is None:
+            return code.decode(survivors)
+        T = np.flatnonzero(~survivors)
+        rows = self._H[T]  # H is symmetric, and its rows lie together in memory
+        R: Array = self._X - rows.T @ np.linalg.solve(rows[:, T], self._X[T])
+        R[T] = 0.0
+        return R
+
+
+class NormalEquations:
+    """Least squares for a code whose B is redrawn but whose A stays the same.
+
+    Solves (B_S'B_S) R_S = B_S'F. If all subsets of a worker have the same weight in each part, as
+    in `random_diagonal`, B'B is (A'A) o (D'D), the entrywise product, with D (m, n) the weights:
+    A'A is computed once, so that forming B'B costs O(n^2 m).
+    """
+
+    def __init__(self) -> None:
+        self._A: AnyArray | None = None
+
+    def __call__(self, code: Code, survivors: BoolArray) -> Array:
+        """Return R (n, m).
+
+        Raises
+        ------
+        ValueError
+            If `survivors` is not a boolean array of shape (n,).
+        """
+        survivors = code.check_survivors(survivors)
+        R = np.zeros((code.n, code.m))
+        if not survivors.any():
+            return R
+        H = inverse(self._gram(code)[np.ix_(survivors, survivors)])
+        if H is None:
+            return code.decode(survivors)
+        P = code.B.reshape(code.m, code.k, code.n).sum(axis=1).T
+        R[survivors] = H @ P[survivors]
+        return R
+
+    def _gram(self, code: Code) -> Array:
+        D = equal_weights(code)
+        if D is None:
+            G: Array = code.B.T @ code.B
+            return G
+        if self._A is None or not np.array_equal(self._A, code.A):
+            self._A = code.A
+            A = code.A.astype(np.float64)
+            self._AA: Array = A.T @ A
+        return self._AA * (D.T @ D)
+
+
+def equal_weights(code: Code) -> Array | None:
+    """Return D (m, n) with ``A_u = A diag(D[u])`` for every block of B, or None if there is none.
+
+    With equal weights a worker needs one gradient over all its data, not one per subset.
+    """
+    blocks = code.B.reshape(code.m, code.k, code.n)
+    first = code.A.argmax(axis=0)  # a subset of each worker; an idle worker has weight 0
+    D: Array = blocks[:, first, np.arange(code.n)]
+    return D if (blocks == code.A * D[:, None, :]).all() else None
+
+
+def inverse(G: Array, worst: float = MAX_CONDITION) -> Array | None:
+    """Return the inverse of a Gram matrix, or None if its condition number is above `worst`.
+
+    The condition is that of the matrix with rows and columns scaled to a unit diagonal: the least
+    squares problem behind it does not change when a column of B is scaled.
+
+    Parameters
+    ----------
+    G : (n, n)
+        Symmetric and positive semi-definite.
+    """
+    scale = np.sqrt(np.diagonal(G))
+    if not scale.all():
+        return None
+    unit = G / (scale[:, None] * scale)
+    try:
+        H: Array = np.linalg.inv(unit)
+    except np.linalg.LinAlgError:
+        return None
+    condition = np.linalg.norm(unit, 1) * np.linalg.norm(H, 1)
+    if not condition <= worst:  # NaN included
+        return None
+    symmetric: Array = (H + H.T) / (2 * scale[:, None] * scale)
+    return symmetric
+
+
+def sparse_least_squares(B: Any, m: int, survivors: BoolArray, tolerance: float = 1e-12) -> Array:
+    """Return R for a sparse B, by the iterative method LSMR: for n of ten thousand and more.
+
+    No Gram matrix is formed: that of a projective plane is full. The number of iterations grows
+    with the condition number of B_S; a rank-deficient B_S is no obstacle.
+
+    Parameters
+    ----------
+    B : (m * k, n), a scipy.sparse array
+        Encoding matrix.
+    m
+        Communication reduction factor.
+    survivors : (n,) bool
+        The workers that answered.
+    tolerance
+        Relative to the norms of B_S and F, as `atol` and `btol` of LSMR.
+
+    Returns
+    -------
+    R : (n, m)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or B_S is so ill conditioned that LSMR does not converge.
+    """
+    from scipy.sparse.linalg import lsmr
+
+    rows, n = B.shape
+    survivors = np.asarray(survivors)
+    if rows % m or survivors.dtype != np.bool_ or survivors.shape != (n,):
+        raise ValueError(
+            f"sparse_least_squares needs B (m*k, n) and n booleans, not B of shape {B.shape} "
+            f"with m={m} and survivors {survivors.dtype} of shape {survivors.shape}"
+        )
+    R = np.zeros((n, m))
+    if not survivors.any():
+        return R
+    B_S = B.tocsc()[:, np.flatnonzero(survivors)].tocsr()
+    f = np.zeros(rows)
+    for u in range(m):
+        f[:] = 0.0
+        f[u * (rows // m) : (u + 1) * (rows // m)] = 1.0
+        solved = lsmr(B_S, f, atol=tolerance, btol=tolerance, conlim=0, maxiter=10 * n)
+        if solved[1] == 7:
+            raise ValueError(
+                f"sparse_least_squares did not reach tolerance={tolerance} in {10 * n} "
+                f"iterations: B_S is too ill conditioned (about {solved[6]:.0e})"
+            )
+        R[survivors, u] = solved[0]
+    return R

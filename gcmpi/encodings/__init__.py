@@ -5,5 +5,6 @@ support of A. A function without randomness leaves `rng` out.
 """
 
 from gcmpi.encodings.diagonal import diagonals, random_diagonal, stacked, uncoded
+from gcmpi.encodings.hadamard import random_hadamard
 
-__all__ = ["diagonals", "random_diagonal", "stacked", "uncoded"]
+__all__ = ["diagonals", "random_diagonal", "random_hadamard", "stacked", "uncoded"]

@@ -1,17 +1,65 @@
 """Assignment matrices A (k, n): which worker holds which data subset.
 
 One function is one construction; it returns A as uint8, subsets in rows and workers in columns.
+`find` lists what exists for a number of workers, `parameters` reads from a matrix what it is.
 """
 
-from gcmpi.assignments.bipartite import coset
-from gcmpi.assignments.designs import projective_plane, singer_difference_set
+from gcmpi.assignments.bipartite import biregular, coset
+from gcmpi.assignments.catalogue import Entry, Found, find
+from gcmpi.assignments.designs import (
+    affine_plane,
+    projective_plane,
+    projective_space,
+    steiner_triple,
+)
+from gcmpi.assignments.difference_sets import (
+    biquadratic_residue,
+    quadratic_residue,
+    sextic_residue,
+    singer_difference_set,
+    twin_prime_power,
+)
+from gcmpi.assignments.graphs import kneser, latin_square, lattice, paley, triangular
+from gcmpi.assignments.parameters import Parameters, parameters
 from gcmpi.assignments.repetition import cyclic, fractional_repetition, uncoded
+from gcmpi.assignments.sporadic import (
+    clebsch,
+    higman_sims,
+    hoffman_singleton,
+    petersen,
+    schlaefli,
+    shrikhande,
+)
 
 __all__ = [
+    "Entry",
+    "Found",
+    "Parameters",
+    "affine_plane",
+    "biquadratic_residue",
+    "biregular",
+    "clebsch",
     "coset",
     "cyclic",
+    "find",
     "fractional_repetition",
+    "higman_sims",
+    "hoffman_singleton",
+    "kneser",
+    "latin_square",
+    "lattice",
+    "paley",
+    "parameters",
+    "petersen",
     "projective_plane",
+    "projective_space",
+    "quadratic_residue",
+    "schlaefli",
+    "sextic_residue",
+    "shrikhande",
     "singer_difference_set",
+    "steiner_triple",
+    "triangular",
+    "twin_prime_power",
     "uncoded",
 ]

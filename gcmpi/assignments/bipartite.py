@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
+from math import isqrt
 
 import numpy as np
 
@@ -10,37 +12,39 @@ from gcmpi.assignments.catalogue import nearby
 from gcmpi.assignments.fields import prime_power
 from gcmpi.code import AnyArray
 from gcmpi.registry import ASSIGNMENTS, Size
+from gcmpi.seeds import CODE, generator
 
 
-def _invertible(k: int, delta: int) -> bool:
+def is_invertible_load(k: int, delta: int) -> bool:
     """Say whether k is a power of a prime that does not divide delta."""
     power = prime_power(k)
     return power is not None and delta % power[0] != 0
 
 
 def _coset_sizes(n: int, delta: int | None) -> Iterator[Size]:
-    """Without a wish, the first load from 3 on that k allows; generators 0, 1, 3, 7, .. mod k."""
-    for m in range(1, n + 1):
-        k, rest = divmod(n, m)
-        if rest or prime_power(k) is None:
-            continue
-        load = delta or next((d for d in range(3, k + 1) if _invertible(k, d)), 1)
-        if load <= k and _invertible(k, load):
-            yield Size({"k": k, "m": m, "generators": _spread(k, load)}, k, load)
+    """Without a wish, the first load from 3 on that k allows."""
+    for k in (k for k in range(2, n + 1) if n % k == 0 and prime_power(k)):
+        load = delta or next((d for d in range(3, k + 1) if is_invertible_load(k, d)), 1)
+        if load <= k and is_invertible_load(k, load):
+            generators = _generators(k, load)
+            yield Size({"k": k, "m": n // k, "generators": generators}, k, load)
 
 
-def _spread(k: int, delta: int) -> tuple[int, ...]:
-    """Return delta residues modulo k, greedily with few repeated differences."""
-    chosen, seen = [0], np.zeros(k, dtype=int)
-    while len(chosen) < delta:
-        candidates = np.setdiff1d(np.arange(k), chosen)
-        steps = (candidates[:, None] - np.array(chosen)) % k
-        best = int(candidates[(seen[steps] + seen[-steps % k]).sum(axis=1).argmin()])
-        for old in chosen:
-            seen[(best - old) % k] += 1
-            seen[(old - best) % k] += 1
-        chosen.append(best)
-    return tuple(sorted(chosen))
+def _generators(k: int, delta: int) -> tuple[int, ...]:
+    """Return delta residues modulo k, their differences different for as long as that goes.
+
+    Then no two workers of one copy share more than one subset.
+    """
+    chosen, used = [0], np.zeros(k, dtype=bool)
+    used[0] = True
+    for residue in range(1, k):
+        steps = np.array([(residue - old) % k for old in chosen])
+        both = np.concatenate([steps, -steps % k])
+        if len(chosen) < delta and len(set(both)) == len(both) and not used[both].any():
+            chosen.append(residue)
+            used[both] = True
+    rest = (residue for residue in range(k) if residue not in chosen)
+    return tuple(sorted([*chosen, *islice(rest, delta - len(chosen))]))
 
 
 @ASSIGNMENTS.register(
@@ -84,12 +88,12 @@ def coset(k: int, m: int, generators: tuple[int, ...]) -> AnyArray:
     delta = len(generators)
     if m < 1:
         raise ValueError(f"coset needs at least one copy, not m={m}")
-    if not _invertible(k, delta):
+    if not is_invertible_load(k, delta):
         power = prime_power(k)
         why = f"{power[0]} divides {delta}" if power else f"{k} is not a prime power"
         raise ValueError(
             f"coset needs k a prime power that does not divide delta, not k={k}, delta={delta}: "
-            f"{why}; {nearby('k', k, lambda v: v >= delta and _invertible(v, delta))}"
+            f"{why}; {nearby('k', k, lambda v: v >= delta and is_invertible_load(v, delta))}"
         )
     if not delta or len(set(generators)) < delta or not all(0 <= b < k for b in generators):
         raise ValueError(
@@ -97,3 +101,78 @@ def coset(k: int, m: int, generators: tuple[int, ...]) -> AnyArray:
         )
     subset, worker = np.ogrid[:k, : m * k]
     return np.isin((worker - subset) % k, generators).astype(np.uint8)
+
+
+def _biregular_sizes(n: int, delta: int | None) -> Iterator[Size]:
+    """As many subsets as workers, or half as many; without a wish a load of about sqrt(n)."""
+    for k in (n, n // 2) if n % 2 == 0 else (n,):
+        load = min(isqrt(n - 1) + 1, k) if delta is None else delta
+        if 1 <= load <= k:
+            yield Size({"n": n, "k": k, "delta": load, "seed": 0}, k, load)
+
+
+@ASSIGNMENTS.register(
+    "biregular",
+    {"n": 8, "k": 4, "delta": 2},
+    {"n": 6, "k": 9, "delta": 3, "seed": 7},
+    {"n": 12, "k": 12, "delta": 4, "seed": 1},
+    sizes=_biregular_sizes,
+)
+def biregular(n: int, k: int, delta: int, seed: int = 0) -> AnyArray:
+    """Random bi-regular graph: delta subsets per worker, n delta / k workers per subset.
+
+    Starts from cyclic repetition and makes `10 n` trades: two workers throw together the subsets
+    that only one of them holds, and deal them out again at random. Every trade keeps both
+    degrees and can be undone with the same probability, and trades connect all such graphs, so
+    the stationary distribution is uniform over all bi-regular graphs without repeated edges.
+    The regularity is certain; how near to uniform 10 n trades come is known by tests only, and
+    the graph need not be connected.
+
+    Parameters
+    ----------
+    n, k
+        Workers and subsets.
+    delta
+        Subsets per worker, 1 to k, with n * delta a multiple of k.
+    seed
+        Chooses the graph.
+
+    Returns
+    -------
+    A : (k, n) uint8, gamma = n * delta / k
+
+    Raises
+    ------
+    ValueError
+        If there is no such graph.
+
+    References
+    ----------
+    G. Strona et al., A fast and unbiased procedure to randomize ecological binary matrices with
+    fixed row and column totals, Nature Communications 5, 2014; C. J. Carstens, Proof of uniform
+    sampling of binary matrices with fixed row sums and column sums for the fast Curveball
+    algorithm, Physical Review E 91, 2015.
+    """
+
+    def possible(load: int) -> bool:
+        return 1 <= load <= k and n * load % k == 0
+
+    if n < 1 or k < 1:
+        raise ValueError(f"biregular needs n and k at least 1, not n={n}, k={k}")
+    if not possible(delta):
+        raise ValueError(
+            f"biregular needs delta in 1..{k} with n * delta a multiple of k, "
+            f"not n={n}, k={k}, delta={delta}; {nearby('delta', delta, possible)}"
+        )
+    rng = generator(seed, CODE)
+    held = [{(i * delta + u) % k for u in range(delta)} for i in range(n)]
+    for _ in range(10 * n if n > 1 else 0):
+        a, b = rng.choice(n, size=2, replace=False)
+        both = held[a] & held[b]
+        pool = rng.permutation(sorted(held[a] ^ held[b])).tolist()
+        share = delta - len(both)
+        held[a], held[b] = both | set(pool[:share]), both | set(pool[share:])
+    A = np.zeros((k, n), dtype=np.uint8)
+    for i, subsets in enumerate(held):
+        A[sorted(subsets), i] = 1
+    return A

@@ -1,15 +1,100 @@
 """What exists for which number of workers, from formulas: no matrix is built.
 
-Every registration says by ``sizes`` which options give n workers; `one_option` writes that for
-a construction with a single parameter.
+Every registration says by ``sizes`` which of its options give n workers. The functions here
+write that for the common cases; `find` asks all of them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from gcmpi.registry import Size, Sizes
+from gcmpi.registry import ASSIGNMENTS, Part, Size, Sizes, Spec
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An assignment that exists.
+
+    Attributes
+    ----------
+    spec
+        How to name it: ``projective-plane:order=5``.
+    n, k, delta, gamma
+        Workers, subsets, computation load, replication factor.
+    vertex_transitive
+        Whether its automorphisms act transitively on workers.
+    """
+
+    spec: str
+    n: int
+    k: int
+    delta: int
+    gamma: int
+    vertex_transitive: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `find` returns.
+
+    Attributes
+    ----------
+    exact
+        The assignments with as many workers as asked for, the least load first.
+    nearest
+        For every construction without such an assignment: the ones with the closest numbers of
+        workers below and above (up to twice as many), closest first.
+    """
+
+    exact: tuple[Entry, ...]
+    nearest: tuple[Entry, ...]
+
+
+def find(n: int, delta: int | None = None, m: int = 1) -> Found:
+    """List the registered assignments for n workers, and the nearest where there is none.
+
+    Constructions that exist for every load show one or a few choices unless delta is given.
+
+    Parameters
+    ----------
+    n
+        Workers.
+    delta
+        Computation load; None for any.
+    m
+        Communication reduction factor: only assignments with gamma >= m, because no code can
+        recover a subset that fewer than m workers hold.
+
+    Raises
+    ------
+    ValueError
+        If n, delta or m is not positive.
+    """
+    for name, value in (("n", n), ("delta", delta), ("m", m)):
+        if value is not None and value < 1:
+            raise ValueError(f"find needs {name} at least 1, not {name}={value}")
+    exact: list[Entry] = []
+    nearest: list[Entry] = []
+    for part in ASSIGNMENTS:
+        here = list(_entries(part, n, delta, m))
+        exact += here
+        if not here:
+            for counts in (range(n - 1, 0, -1), range(n + 1, 2 * n + 2)):
+                found = (list(_entries(part, count, delta, m)) for count in counts)
+                nearest += next(filter(None, found), [])
+    exact.sort(key=lambda entry: entry.delta)
+    nearest.sort(key=lambda entry: abs(entry.n - n))
+    return Found(tuple(exact), tuple(nearest))
+
+
+def _entries(part: Part, n: int, delta: int | None, m: int) -> Iterator[Entry]:
+    for size in part.sizes(n, delta) if part.sizes else ():
+        gamma = n * size.delta // size.k
+        if delta in (None, size.delta) and gamma >= m:
+            spec = str(Spec(part.name, size.options))
+            yield Entry(spec, n, size.k, size.delta, gamma, part.traits.vertex_transitive)
 
 
 def one_option(
@@ -22,7 +107,8 @@ def one_option(
     key
         The name of the option.
     formula
-        (n, k, delta) from its value; n grows with the value and is never below it.
+        (n, k, delta) from its value, where that is possible; n grows with the value, and the
+        value is at most n.
     possible
         Whether the construction exists for a value.
     """
@@ -35,11 +121,41 @@ def one_option(
     return sizes
 
 
+def no_option(n: int, delta: int) -> Sizes:
+    """Return the ``sizes`` of a single graph: n workers and subsets, load delta."""
+
+    def sizes(workers: int, delta_wanted: int | None) -> Iterator[Size]:  # noqa: ARG001
+        if workers == n:
+            yield Size({}, n, delta)
+
+    return sizes
+
+
+def with_complement(sizes: Sizes, graph: bool = False) -> Sizes:
+    """Return `sizes` with every construction also under the option ``complement=true``.
+
+    Parameters
+    ----------
+    sizes
+        The construction without the option.
+    graph
+        The complement is J - I - A, not J - A: a worker does not hold its own subset in either.
+    """
+
+    def both(n: int, delta: int | None) -> Iterator[Size]:
+        for size in sizes(n, delta):
+            yield size
+            load = size.k - graph - size.delta
+            yield Size({**size.options, "complement": True}, size.k, load)
+
+    return both
+
+
 def nearby(key: str, value: int, possible: Callable[[int], bool]) -> str:
     """Return ``nearest possible: key=a or b``, the values around `value` that are possible."""
-    reach = 1000
-    below = next((v for v in range(value - 1, 0, -1) if possible(v)), None)
-    start = max(value, 0) + 1
-    above = next((v for v in range(start, start + reach) if possible(v)), None)
-    values = [str(v) for v in (below, above) if v is not None]
-    return f"nearest possible: {key}={' or '.join(values) or 'none'}"
+    reach = 100_000
+    down = range(value - 1, max(value - reach, 0), -1)
+    up = range(max(value, 0) + 1, max(value, 0) + reach)
+    values = [next(filter(possible, side), None) for side in (down, up)]
+    text = " or ".join(str(v) for v in values if v is not None)
+    return f"nearest possible: {key}={text}" if text else f"none possible near {key}={value}"

@@ -39,11 +39,6 @@ def is_prime(q: int) -> bool:
     return prime_power(q) == (q, 1)
 
 
-def elements(q: int) -> list[fq_default]:
-    """Return the elements of GF(q), q a prime power, in the order of their index."""
-    return list(_elements(q))
-
-
 def primitive_element(q: int) -> fq_default:
     """Return the first generator of the multiplicative group of GF(q), in the order of index."""
     import flint
@@ -56,6 +51,26 @@ def primitive_element(q: int) -> fq_default:
     )
 
 
+def logarithms(q: int) -> IntArray:
+    """Return the exponent to which `primitive_element` gives each element; -1 for zero."""
+    index = {x: i for i, x in enumerate(_elements(q))}
+    alpha = primitive_element(q)
+    x, table = alpha**0, np.full(q, -1)
+    for exponent in range(q - 1):
+        table[index[x]] = exponent
+        x *= alpha
+    return table
+
+
+def products(q: int) -> IntArray:
+    """Return the (q, q) table whose entry [j, i] is the index of x_j x_i."""
+    log = logarithms(q)
+    power = np.argsort(log)[1:]
+    table = np.zeros((q, q), dtype=np.intp)
+    table[1:, 1:] = power[(log[1:, None] + log[None, 1:]) % (q - 1)]
+    return table
+
+
 def differences(q: int) -> IntArray:
     """Return the (q, q) table whose entry [j, i] is the index of x_i - x_j."""
     p, e = _power(q)
@@ -63,13 +78,6 @@ def differences(q: int) -> IntArray:
     digits = np.arange(q)[:, None] // place % p
     table: IntArray = ((digits[None, :, :] - digits[:, None, :]) % p) @ place
     return table
-
-
-def products(q: int) -> IntArray:
-    """Return the (q, q) table whose entry [j, i] is the index of x_j x_i."""
-    x = elements(q)
-    index = {x_i: i for i, x_i in enumerate(x)}
-    return np.array([[index[x_j * x_i] for x_i in x] for x_j in x], dtype=np.intp)
 
 
 def _elements(q: int) -> Iterator[fq_default]:

@@ -65,7 +65,8 @@ def cyclic(n: int, delta: int) -> AnyArray:
             f"{nearby('delta', delta, lambda v: 1 <= v <= n)}"
         )
     subset, worker = np.ogrid[:n, :n]
-    return np.less((subset - worker) % n, delta).astype(np.uint8)
+    A: AnyArray = ((subset - worker) % n < delta).astype(np.uint8)
+    return A
 
 
 @ASSIGNMENTS.register(
@@ -104,7 +105,8 @@ def fractional_repetition(n: int, delta: int) -> AnyArray:
             f"{nearby('delta', delta, lambda v: n % v == 0)}"
         )
     group = np.arange(n) // delta
-    return (group[:, None] == group[None, :]).astype(np.uint8)
+    A: AnyArray = (group[:, None] == group[None, :]).astype(np.uint8)
+    return A
 
 
 @ASSIGNMENTS.register("uncoded", {"n": 3}, vertex_transitive=True, sizes=_identity)

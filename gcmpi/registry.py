@@ -142,12 +142,9 @@ class Registry:
         def add(function: F) -> F:
             if name in self._parts:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
-            parameters = inspect.signature(function).parameters
+            parameters = inspect.signature(function, eval_str=True).parameters
             options = {key: p for key, p in parameters.items() if key not in self.supplied}
-            # the parameters of a class are those of its __init__
-            described: Any = vars(function)["__init__"] if inspect.isclass(function) else function
-            hints = typing.get_type_hints(described)
-            annotations = {key: hints[key] for key in options}
+            annotations = {key: p.annotation for key, p in options.items()}
             self._parts[name] = Part(
                 name, function, options, annotations, examples or ({},), traits, sizes
             )

@@ -1,0 +1,80 @@
+"""The truth about an iteration: exact gradient, loss, accuracy, and whether decoding was right."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gcmpi.code import AnyArray, Array, Code, encode
+from gcmpi.problems import Dataset, Problem, partition, prepare
+from gcmpi.training import Replies
+from gcmpi.wire import WireType
+
+
+class Auditor:
+    """Audits every so many iterations, and the last one.
+
+    Parameters
+    ----------
+    problem, dataset, k
+        The loss, the data and the number of subsets.
+    wire
+        The type of the coded vectors: it says how much rounding is to be expected.
+    every
+        Iterations 0, every, 2 every, ... are audited.
+    last
+        The last iteration.
+    """
+
+    def __init__(
+        self, problem: Problem, dataset: Dataset, k: int, wire: WireType, every: int, last: int
+    ) -> None:
+        self._problem, self._every, self._last = problem, every, last
+        self._X, self._X_test = (prepare(X, problem.dtype) for X in (dataset.X, dataset.X_test))
+        self._Y, self._y_test = problem.targets(dataset.y), dataset.y_test
+        self._subsets = partition(len(dataset.X), k)
+        epsilon = max(np.finfo(wire).eps, np.finfo(problem.dtype).eps)
+        # sums of a few thousand terms; float16 messages lose their smallest entries as well
+        self._rounding = 100 * float(epsilon)
+
+    def due(self, t: int) -> bool:
+        """Say whether iteration t is to be audited."""
+        return t % self._every == 0 or t == self._last
+
+    def gradient(
+        self,
+        theta: AnyArray,
+        code: Code,
+        R: Array,
+        decoded: AnyArray,
+        replies: Replies,
+        alpha: float,
+    ) -> tuple[float, int]:
+        """Return the relative error of decoded / alpha, and 1 if `decoded` is right, else 0.
+
+        It is right if, up to rounding, it equals Z B R computed here from the subset gradients, and
+        if it is within the code's own bound ||Z B R - Z F|| <= ||Z||_F ||B R - F||_F (paper,
+        section 1). One subset gradient is in memory at a time.
+        """
+        M = (code.B @ R).reshape(code.m, code.k, code.m)  # (part, subset, decoded part)
+        exact, expected = np.zeros(self._problem.d), np.zeros((code.m, replies.Y.shape[1]))
+        squares = 0.0
+        for j, rows in enumerate(self._subsets):
+            g = self._problem.gradient(theta, self._X[rows], self._Y[rows], 1 / len(self._X))
+            exact += g
+            squares += float(np.sum(g.astype(np.float64) ** 2))
+            for v in range(code.m):
+                expected[v] += encode(M[:, j, v, None], g[None])
+        survivors = replies.survivors
+        noise = self._rounding * float(
+            np.linalg.norm(R[survivors], axis=1) @ np.linalg.norm(replies.Y[survivors], axis=1)
+        )
+        off = float(np.linalg.norm(decoded - expected.ravel()[: exact.size]))
+        bound = np.sqrt(squares * code.residual(R))
+        right = off <= noise and np.linalg.norm(decoded - exact) <= bound + noise
+        error = np.linalg.norm(decoded / alpha - exact) / np.linalg.norm(exact)
+        return float(error), int(right)
+
+    def quality(self, theta: AnyArray) -> tuple[float, float]:
+        """Return (mean training loss, test accuracy)."""
+        loss = self._problem.loss(theta, self._X, self._Y) / len(self._X)
+        return loss, self._problem.accuracy(theta, self._X_test, self._y_test)

@@ -1,0 +1,81 @@
+"""Which code is used in which iteration: one for the whole run, or one drawn for every iteration.
+
+Server and workers each hold the same `CodeBook` and so agree on every code without a message:
+what is random comes from the run's seed and the iteration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+import gcmpi.encodings  # noqa: F401  (registers the encodings)
+from gcmpi import seeds
+from gcmpi.code import AnyArray, Array, Code
+from gcmpi.registry import ENCODINGS, Spec
+
+
+@dataclass(frozen=True, eq=False)
+class CodeBook:
+    """The codes of a run.
+
+    Parameters
+    ----------
+    A : (k, n)
+        Assignment matrix.
+    m
+        Communication reduction factor.
+    encoding
+        The encoding's name and options.
+    seed
+        The run's seed.
+    fixed : (m * k, n) or None
+        B, when the encoding keeps it over the iterations; None when it is redrawn.
+    """
+
+    A: AnyArray
+    m: int
+    encoding: Spec
+    seed: int
+    fixed: Array | None
+
+    @classmethod
+    def build(cls, A: AnyArray, m: int, encoding: Spec, seed: int) -> CodeBook:
+        """Make the code book of a run, and with it the B of an encoding that keeps it.
+
+        Raises
+        ------
+        ValueError
+            If the encoding does not fit A and m.
+        """
+        book = cls(A, m, encoding, seed, None)
+        first = book.draw(seeds.generator(seed, seeds.CODE))
+        Code(A, first, m)
+        redrawn = ENCODINGS[encoding.name].traits.redrawn
+        return book if redrawn else cls(A, m, encoding, seed, first)
+
+    def draw(self, rng: np.random.Generator) -> Array:
+        """Return the encoding matrix that `rng` gives, shape (m * k, n); the fixed one if any."""
+        if self.fixed is not None:
+            return self.fixed
+        B: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng)
+        return B
+
+    def code(self, t: int) -> Code:
+        """Return the code of iteration t."""
+        return self._constant or Code(self.A, self._matrix(t), self.m)
+
+    def coefficients(self, t: int, i: int) -> Array:
+        """Return worker i's coefficients in iteration t, shape (m, delta_i)."""
+        blocks = self._matrix(t).reshape(self.m, *self.A.shape)
+        held: Array = blocks[:, np.flatnonzero(self.A[:, i]), i]
+        return held
+
+    @cached_property
+    def _constant(self) -> Code | None:
+        return None if self.fixed is None else Code(self.A, self.fixed, self.m)
+
+    def _matrix(self, t: int) -> Array:
+        return self.draw(seeds.generator(self.seed, seeds.CODE, t))

@@ -1,0 +1,1 @@
+"""Transports: `gcmpi.comm.mpi` between ranks, `gcmpi.comm.simulated` in one process."""

@@ -1,0 +1,338 @@
+"""Server and workers over MPI; the only module that imports mpi4py.
+
+Protocol
+--------
+* At most one theta is on its way to a worker and at most one result is owed by it. The server
+  sends theta to idle workers only, whose previous send has completed: above the eager limit a
+  send completes when its receiver is ready, so waiting for a send to a straggler means waiting
+  for the straggler.
+* The iteration travels inside the message. A late result is recognised by it, counted, dropped,
+  and answered at once with the newest theta. So a worker never works through a queue of old
+  parameters. No request is ever cancelled: a cancelled receive would get the old data next time.
+* Nobody blocks: a blocked rank burns its core in both MPI libraries. Everyone tests its requests
+  and sleeps in between, longer when nothing happens.
+* A worker that a straggler model keeps silent sends a note of one header instead of a result: it
+  is idle again, but has not answered.
+* At the end the server sends STOP to everyone, busy or not; whoever owes a result answers it
+  with BYE, even in the middle of a delay.
+
+A result is ``[header | y]`` and a theta is ``[header | theta]``, headers being a few float64 seen
+as elements of the message's own type, so that the count of MPI elements stays far below 2^31.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import mpi4py
+import numpy as np
+
+from gcmpi.code import AnyArray, message_length
+from gcmpi.training import Message, Replies
+from gcmpi.waiting import StopRule
+from gcmpi.wire import WireType, pack, unpack
+
+# libfabric's transport of Open MPI costs a second at start-up and gains nothing on one host
+os.environ.setdefault("OMPI_MCA_btl", "^ofi")
+mpi4py.rc.thread_level = "single"
+from mpi4py import MPI  # noqa: E402
+
+Value = TypeVar("Value")
+
+ANSWER, SILENT, BYE = 0.0, 1.0, 2.0
+UP_HEADER = 6  # kind, iteration, scale, compute, encode and delay seconds
+DOWN_HEADER = 1  # iteration, or STOP
+STOP = -1
+DATA_TAG, SETUP_TAG = 7, 8
+
+IDLE_SLEEP = (50e-6, 2e-3)  # a worker: seconds between two tests, first and at most
+SERVER_SLEEP = (50e-6, 500e-6)
+
+
+class World:
+    """All ranks: rank 0 is the server, rank i + 1 is worker i."""
+
+    def __init__(self) -> None:
+        self.comm = MPI.COMM_WORLD
+        self.rank = self.comm.rank
+        self.size = self.comm.size
+
+    @property
+    def library(self) -> str:
+        """The MPI library's own description of itself, one line."""
+        return MPI.Get_library_version().strip("\0\n ").splitlines()[0].strip()
+
+    def broadcast(self, value: Value | None) -> Value:
+        """Return rank 0's value on every rank."""
+        received: Value = self.comm.bcast(value)
+        return received
+
+    def gather(self, value: Value) -> list[Value] | None:
+        """Return every rank's value on rank 0, None elsewhere."""
+        return self.comm.gather(value)
+
+    def hand_out(self, values: Iterable[Value]) -> None:
+        """Send the next value to each worker in turn; only one of them is in memory at a time."""
+        for worker, value in enumerate(values):
+            self.comm.send(value, dest=worker + 1, tag=SETUP_TAG)
+
+    def receive(self) -> Any:
+        """Return what `hand_out` sends to this worker."""
+        return self.comm.recv(source=0, tag=SETUP_TAG)
+
+    def abort(self, code: int) -> None:
+        """End all ranks with an exit code, whatever they are doing."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.comm.Abort(code)
+
+    def abort_on(self, error: BaseException) -> None:
+        """Print the traceback of this rank's error and end the job.
+
+        An exception that ended one rank only would leave the others waiting for ever.
+        """
+        print(f"gcmpi: rank {self.rank} failed, ending all ranks", file=sys.stderr)
+        traceback.print_exception(error)
+        self.abort(1)
+
+
+class _Buffer:
+    """A message: a header of float64 in front of a body, in elements of the body's type.
+
+    It travels as unsigned integers of that size: MPI has no float16, and bits are to arrive as
+    they are.
+    """
+
+    def __init__(self, header: int, length: int, dtype: Any) -> None:
+        dtype = np.dtype(dtype)
+        self.offset = header * 8 // dtype.itemsize
+        # float64 memory, so that the header is aligned
+        memory = np.zeros(header + -(-length * dtype.itemsize // 8))
+        self.header = memory[:header]
+        elements = memory.view(f"u{dtype.itemsize}")[: self.offset + length]
+        self.elements = elements
+        self.body = elements.view(dtype)[self.offset :]
+
+
+class MpiExchange:
+    """The server's side.
+
+    Parameters
+    ----------
+    world
+        Rank 0 and n workers.
+    d, m
+        Parameters; communication reduction factor.
+    dtype
+        The type of theta.
+    wire
+        The type of the coded vectors.
+    """
+
+    def __init__(self, world: World, d: int, m: int, dtype: Any, wire: WireType) -> None:
+        self._comm = world.comm
+        self.n = world.size - 1
+        self._d, self._dtype = d, np.dtype(dtype)
+        length = message_length(d, m)
+        self._inbox = [_Buffer(UP_HEADER, length, wire) for _ in range(self.n)]
+        self._Y = np.zeros((self.n, length), self._dtype)
+        receives = [
+            self._comm.Recv_init(buffer.elements, source=i + 1, tag=DATA_TAG)
+            for i, buffer in enumerate(self._inbox)
+        ]
+        # requests 0..n-1 receive results, n..2n-1 send theta
+        self._requests: list[Any] = [*receives, *([MPI.REQUEST_NULL] * self.n)]
+        # a send reads its buffer until it is complete: keep the buffer as long
+        self._outbox: list[_Buffer | None] = [None] * self.n
+        self._owes = np.zeros(self.n, dtype=bool)
+        self._served = np.full(self.n, STOP)  # newest iteration sent to each worker
+        # seconds spent in exchanges so far, and what it was when each iteration began: late
+        # answers are timed without what the server did between exchanges
+        self._clock = 0.0
+        self._began: dict[int, float] = {}
+        self._burst = _progress_calls()
+
+    def exchange(self, t: int, theta: AnyArray, rule: StopRule) -> Replies:
+        """Send theta to every idle worker and collect answers until `rule` says stop."""
+        n = self.n
+        survivors = np.zeros(n, dtype=bool)
+        arrival, compute, encode, delay = (np.full(n, np.nan) for _ in range(4))
+        late: list[tuple[int, int, float]] = []
+        bytes_up = bytes_down = 0
+        parameters = _Buffer(DOWN_HEADER, self._d, self._dtype)
+        parameters.header[0] = t
+        parameters.body[...] = theta
+        start = time.perf_counter()
+        self._began[t] = self._clock
+        pause = SERVER_SLEEP[0]
+        while True:
+            while completed := self._completed():
+                pause = SERVER_SLEEP[0]
+                elapsed = time.perf_counter() - start
+                for i in completed:
+                    header = self._inbox[i].header
+                    self._owes[i] = False
+                    kind, iteration = header[0], int(header[1])
+                    if kind == SILENT:
+                        continue
+                    bytes_up += self._inbox[i].elements.nbytes
+                    if iteration != t:
+                        since = self._clock + elapsed - self._began[iteration]
+                        late.append((iteration, i, since))
+                        continue
+                    survivors[i] = True
+                    arrival[i] = elapsed
+                    compute[i], encode[i], delay[i] = header[3:6]
+                    unpack(self._inbox[i].body, header[2], self._Y[i])
+            bytes_down += self._send_to_idle(t, parameters)
+            elapsed = time.perf_counter() - start
+            left = rule.remaining(survivors, elapsed)
+            if left <= 0 or (math.isinf(left) and not self._owes.any()):
+                break
+            time.sleep(min(left, pause))
+            pause = min(2 * pause, SERVER_SLEEP[1])
+        self._clock += elapsed
+        self._forget(t)
+        return Replies(
+            self._Y, survivors, arrival, compute, encode, delay, elapsed, late, bytes_up, bytes_down
+        )
+
+    def close(self, grace: float = 30.0) -> bool:
+        """Tell the workers that the run is over; returns whether all of them said goodbye.
+
+        Parameters
+        ----------
+        grace
+            Seconds to wait for workers in the middle of a computation.
+        """
+        stop = _Buffer(DOWN_HEADER, 0, self._dtype)
+        stop.header[0] = STOP
+        sends = [self._comm.Isend(stop.elements, dest=i + 1, tag=DATA_TAG) for i in range(self.n)]
+        give_up = time.perf_counter() + grace
+        while not (MPI.Request.Testall(sends) and not self._owes.any()):
+            self._owes[self._completed()] = False
+            if time.perf_counter() > give_up:
+                return False
+            time.sleep(SERVER_SLEEP[1])
+        for receive in self._requests[: self.n]:
+            receive.Free()
+        return True
+
+    def _completed(self) -> list[int]:
+        """Return the workers whose result has arrived since the last call."""
+        for _ in range(self._burst - 1):
+            self._comm.Iprobe(source=0, tag=DATA_TAG)  # finds nothing, but moves what is under way
+        indices = MPI.Request.Testsome(self._requests) or []
+        for index in indices:
+            if index >= self.n:
+                self._outbox[index - self.n] = None
+        workers = [index for index in indices if index < self.n]
+        for i in workers:
+            if math.isnan(self._inbox[i].header[0]):
+                raise RuntimeError(f"the connection to worker {i} (rank {i + 1}) is lost")
+        return workers
+
+    def _send_to_idle(self, t: int, parameters: _Buffer) -> int:
+        """Send theta to the workers that have not had it and owe nothing; returns the bytes."""
+        ready = np.flatnonzero(~self._owes & (self._served < t))
+        sent = 0
+        for i in map(int, ready):
+            if self._outbox[i] is not None:
+                continue
+            self._inbox[i].header[0] = math.nan  # to tell a message from a broken connection
+            self._requests[i].Start()
+            self._requests[self.n + i] = self._comm.Isend(
+                parameters.elements, dest=i + 1, tag=DATA_TAG
+            )
+            self._outbox[i] = parameters
+            self._owes[i] = True
+            self._served[i] = t
+            sent += parameters.elements.nbytes
+        return sent
+
+    def _forget(self, t: int) -> None:
+        """Keep the start of those iterations only that are still owed."""
+        owed = {*self._served[self._owes].tolist(), t}
+        self._began = {s: began for s, began in self._began.items() if s in owed}
+
+
+class MpiLink:
+    """A worker's side; the parameters are those of `MpiExchange`."""
+
+    def __init__(self, world: World, d: int, m: int, dtype: Any, wire: WireType) -> None:
+        self._comm = world.comm
+        self._inbox = _Buffer(DOWN_HEADER, d, dtype)
+        self._outbox = _Buffer(UP_HEADER, message_length(d, m), wire)
+        self._receive = self._comm.Recv_init(self._inbox.elements, source=0, tag=DATA_TAG)
+        self._listening = False
+        self._send: Any = MPI.REQUEST_NULL
+        self._burst = _progress_calls()
+
+    def receive(self) -> tuple[int, AnyArray] | None:
+        """Wait for the newest parameters: (iteration, theta), or None when the run is over.
+
+        theta is a view of the receive buffer: it is valid until the reply.
+        """
+        self._listen()
+        pause = IDLE_SLEEP[0]
+        while not (self._test(self._receive) and self._test(self._send)):
+            time.sleep(pause)
+            pause = min(2 * pause, IDLE_SLEEP[1])
+        self._listening = False
+        t = int(self._inbox.header[0])
+        if t == STOP:
+            self._receive.Free()
+            return None
+        return t, self._inbox.body
+
+    def reply(self, message: Message) -> None:
+        """Send the message after its delay; a STOP in the meantime turns it into BYE."""
+        due = time.perf_counter() + message.delay_seconds
+        self._listen()  # nothing but STOP can come before the server has this reply
+        scale = pack(message.y, self._outbox.body)
+        stopped = self._receive.Test()
+        while not stopped and (left := due - time.perf_counter()) > 0:
+            time.sleep(min(left, IDLE_SLEEP[1]))
+            stopped = self._receive.Test()
+        self._outbox.header[:] = (
+            BYE if stopped else ANSWER,
+            message.t,
+            scale,
+            message.compute_seconds,
+            message.encode_seconds,
+            message.delay_seconds,
+        )
+        self._post(whole=not stopped)
+
+    def stay_silent(self, t: int) -> None:
+        """Tell the transport, not the server's algorithm, that no answer to t will come."""
+        self._outbox.header[:2] = SILENT, t
+        self._post(whole=False)
+
+    def _post(self, whole: bool) -> None:
+        elements = self._outbox.elements
+        part = elements if whole else elements[: self._outbox.offset]
+        self._send = self._comm.Isend(part, dest=0, tag=DATA_TAG)
+
+    def _listen(self) -> None:
+        if not self._listening:
+            self._receive.Start()
+            self._listening = True
+
+    def _test(self, request: Any) -> bool:
+        return any(request.Test() for _ in range(self._burst))
+
+
+def _progress_calls() -> int:
+    """How often to test at a wake-up.
+
+    MPICH moves about one cell of 8 kB a call when it has to copy through shared memory; an idle
+    test of Open MPI yields the processor, so that one is enough.
+    """
+    return 64 if "MPICH" in MPI.Get_library_version() else 1

@@ -1,0 +1,118 @@
+"""The exchange in one process, on a virtual clock: the protocol of `gcmpi.comm.mpi`, no waiting.
+
+Workers compute for a fixed virtual time and send in no time. Everything that depends on time is
+exactly reproducible, and a run over many minutes of delays takes seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gcmpi.code import AnyArray, message_length
+from gcmpi.stragglers import StragglerModel
+from gcmpi.training import Replies, Worker
+from gcmpi.waiting import StopRule
+from gcmpi.wire import WireType, pack, unpack
+
+
+class SimulatedExchange:
+    """The server's side and all workers.
+
+    Parameters
+    ----------
+    workers
+        Worker 0 to n - 1.
+    stragglers
+        Their delays.
+    m
+        Communication reduction factor.
+    wire
+        The type that coded vectors are rounded to.
+    compute_seconds
+        Virtual seconds that a worker computes.
+    """
+
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        stragglers: StragglerModel,
+        m: int,
+        wire: WireType,
+        compute_seconds: float = 0.01,
+    ) -> None:
+        self.n = len(workers)
+        self._workers, self._stragglers = workers, stragglers
+        self._compute_seconds = compute_seconds
+        problem = workers[0].problem
+        self._wire = np.zeros(message_length(problem.d, m), np.dtype(wire))
+        self._Y = np.zeros((self.n, self._wire.size), problem.dtype)
+        self._parameter_bytes = problem.d * problem.dtype.itemsize
+        self._now = 0.0
+        self._began: list[float] = []
+        self._first = 0
+        # what each worker owes: an iteration (-1: nothing), and when its answer will be there
+        self._owes = np.full(self.n, -1)
+        self._due = np.full(self.n, math.inf)
+
+    def exchange(self, t: int, theta: AnyArray, rule: StopRule) -> Replies:
+        """Do one iteration; the same contract as `gcmpi.comm.mpi.MpiExchange.exchange`."""
+        n = self.n
+        survivors = np.zeros(n, dtype=bool)
+        arrival, compute, encode, delay = (np.full(n, np.nan) for _ in range(4))
+        late: list[tuple[int, int, float]] = []
+        start = self._now
+        if not self._began:
+            self._first = t
+        self._began.append(start)
+        delays = self._delays(t)
+        idle = self._owes < 0
+        self._dispatch(np.flatnonzero(idle), t, delays)
+        sent = int(np.count_nonzero(idle))
+        while True:
+            left = rule.remaining(survivors, self._now - start)
+            i = int(self._due.argmin())
+            if left <= 0 or (math.isinf(left) and math.isinf(self._due[i])):
+                break
+            if self._due[i] > self._now + left:
+                self._now += left
+                continue
+            self._now = max(self._now, float(self._due[i]))
+            iteration = int(self._owes[i])
+            self._owes[i], self._due[i] = -1, math.inf
+            if iteration == t:
+                message = self._workers[i].answer(t, theta)
+                unpack(self._wire, pack(message.y, self._wire), self._Y[i])
+                survivors[i] = True
+                arrival[i] = self._now - start
+                compute[i], encode[i], delay[i] = self._compute_seconds, 0.0, delays[i]
+            else:
+                late.append((iteration, i, self._now - self._began[iteration - self._first]))
+                self._dispatch(np.array([i]), t, delays)
+                sent += 1
+        answers = int(np.count_nonzero(survivors)) + len(late)
+        return Replies(
+            self._Y,
+            survivors,
+            arrival,
+            compute,
+            encode,
+            delay,
+            self._now - start,
+            late,
+            answers * self._wire.nbytes,
+            sent * self._parameter_bytes,
+        )
+
+    def _delays(self, t: int) -> AnyArray:
+        """Return the delays of iteration t in seconds, infinite for silent workers, shape (n,)."""
+        unit = self._compute_seconds if self._stragglers.unit == "compute" else 1.0
+        return self._stragglers.delays(t) * unit
+
+    def _dispatch(self, workers: AnyArray, t: int, delays: AnyArray) -> None:
+        """Give theta to idle workers; silent ones stay idle until the next iteration."""
+        answering = workers[np.isfinite(delays[workers])]
+        self._owes[answering] = t
+        self._due[answering] = self._now + self._compute_seconds + delays[answering]

@@ -1,0 +1,320 @@
+"""An experiment: everything that fixes a run, and the parts it is built from."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+import gcmpi.assignments
+import gcmpi.encodings
+import gcmpi.recording  # noqa: F401  (importing a module of parts registers them)
+from gcmpi import seeds
+from gcmpi.audit import Auditor
+from gcmpi.code import AnyArray, Array
+from gcmpi.codebook import CodeBook
+from gcmpi.comm.simulated import SimulatedExchange
+from gcmpi.decoding import Decoder, decoder_for
+from gcmpi.errors import alpha
+from gcmpi.optimizers import Optimizer
+from gcmpi.problems import Dataset, datasets, load
+from gcmpi.registry import (
+    ASSIGNMENTS,
+    DATASETS,
+    ENCODINGS,
+    OPTIMIZERS,
+    PROBLEMS,
+    STRAGGLERS,
+    WAITING,
+    Registry,
+    Spec,
+)
+from gcmpi.training import Shard, Shared, Worker, shard
+from gcmpi.waiting import StopRule
+from gcmpi.wire import WireType
+
+REGISTRIES: Mapping[str, Registry] = {
+    "assignment": ASSIGNMENTS,
+    "encoding": ENCODINGS,
+    "problem": PROBLEMS,
+    "dataset": DATASETS,
+    "optimizer": OPTIMIZERS,
+    "stragglers": STRAGGLERS,
+    "wait": WAITING,
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that fixes a run, parts as ``name:key=value,key=value``.
+
+    Attributes
+    ----------
+    assignment, encoding, m
+        The code: which worker holds which subset, what it sends, and that in d/m numbers.
+    problem, dataset, dtype
+        The loss, the data, and the type of parameters and gradients.
+    optimizer, iterations
+        How the server descends, and for how long.
+    stragglers, wait
+        How late workers are made, and when the server stops waiting.
+    wire
+        The type of the coded vectors on their way.
+    seed
+        Data split, initial parameters, codes and stragglers follow from it, independently.
+    rescale
+        ``alpha`` divides the decoded gradient by its mean shrinkage (for unbiased codes), ``none``
+        does not.
+    audit_every
+        True gradient, loss and accuracy are computed every so many iterations, untimed.
+    target_accuracy
+        The run ends when an audit finds this test accuracy; 0 never.
+    warmup
+        The first iterations that are left out of timing tables.
+
+    Raises
+    ------
+    ValueError
+        If a value is impossible or a part or one of its options does not exist.
+    """
+
+    assignment: str = "projective-plane:order=5"
+    encoding: str = "random-diagonal"
+    m: int = 2
+    problem: str = "mlp"
+    dataset: str = "mnist-10k"
+    dtype: Literal["float32", "float64"] = "float32"
+    optimizer: str = "momentum:rate=0.2"
+    iterations: int = 100
+    stragglers: str = "bernoulli:q=0.25"
+    wait: str = "deadline:auto"
+    wire: WireType = "float32"
+    seed: int = 0
+    rescale: Literal["alpha", "none"] = "alpha"
+    audit_every: int = 10
+    target_accuracy: float = 0.0
+    warmup: int = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", datasets.canonical(self.dataset))
+        for name, registry in REGISTRIES.items():
+            text = getattr(self, name)
+            object.__setattr__(self, name, str(registry.parse(text)))
+        for name, least in (("m", 1), ("iterations", 1), ("audit_every", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"{flag(name)} must be at least {least}, not {value}")
+        if not 0 <= self.target_accuracy <= 1:
+            raise ValueError(
+                f"--target-accuracy must be between 0 and 1, not {self.target_accuracy:g}"
+            )
+        if self.warmup < 0:
+            raise ValueError(f"warmup must be at least 0, not {self.warmup}")
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Experiment:
+        """Make an experiment of settings by name; a part may be a text or a table with a name.
+
+        Raises
+        ------
+        ValueError
+            For a name that is no setting (with a guess what was meant) or a wrong type.
+        """
+        types = typing.get_type_hints(cls)
+        checked = {}
+        for name, value in settings.items():
+            if name not in types:
+                close = difflib.get_close_matches(name, types, n=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise ValueError(f"unknown setting {name!r}{hint}; settings are {', '.join(types)}")
+            checked[name] = _typed(name, value, types[name])
+        return cls(**checked)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Experiment:
+        """Read what `toml` writes, or a part of it; the rest has its default."""
+        return cls.from_settings(tomllib.loads(text))
+
+    def change(self, settings: Mapping[str, Any]) -> Experiment:
+        """Return the experiment with other settings; ``part.option`` changes one option."""
+        whole: dict[str, Any] = dataclasses.asdict(self)
+        for key, value in settings.items():
+            name, dot, option = key.partition(".")
+            if not dot:
+                whole[key] = value
+                continue
+            if name not in REGISTRIES:
+                raise ValueError(f"{key}: {name!r} has no options; {', '.join(REGISTRIES)} have")
+            spec = REGISTRIES[name].parse(str(whole[name]))
+            whole[name] = str(Spec(spec.name, {**spec.options, option: value}))
+        return Experiment.from_settings(whole)
+
+    @property
+    def toml(self) -> str:
+        """The experiment as TOML, one line a setting."""
+        # JSON writes strings and numbers as TOML does
+        settings = dataclasses.asdict(self).items()
+        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings)
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that tell experiments apart."""
+        return hashlib.sha256(self.toml.encode()).hexdigest()[:8]
+
+    @property
+    def label(self) -> str:
+        """A short name of the code, for files and plots."""
+        name, _, options = self.encoding.partition(":")
+        code = name if not options else f"{name}-{options}"
+        return f"{code}-m{self.m}".replace(":", "-").replace(",", "-").replace("=", "")
+
+
+def flag(name: str) -> str:
+    """Return the option of the command line that sets this."""
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment's parts, ready to run.
+
+    Attributes
+    ----------
+    alpha : (n + 1,)
+        What the gradient decoded with s stragglers is divided by; ones for ``rescale=none`` and
+        for codes that make no promise of unbiasedness.
+    """
+
+    experiment: Experiment
+    shared: Shared
+    dataset: Dataset
+    alpha: Array
+
+    @property
+    def A(self) -> AnyArray:
+        """The assignment matrix, (k, n)."""
+        return self.shared.codes.A
+
+    @property
+    def theta(self) -> AnyArray:
+        """The initial parameters, (d,)."""
+        rng = seeds.generator(self.experiment.seed, seeds.INITIAL)
+        return self.shared.problem.initial(rng)
+
+    @property
+    def decoder(self) -> Decoder:
+        """A new decoder."""
+        return decoder_for(self.A.shape[1], redrawn=self.shared.codes.fixed is None)
+
+    @property
+    def rule(self) -> StopRule:
+        """A new stop rule."""
+        rule: StopRule = WAITING.build(self.experiment.wait)
+        return rule
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """A new optimizer."""
+        optimizer: Optimizer = OPTIMIZERS.build(self.experiment.optimizer)
+        return optimizer
+
+    @property
+    def auditor(self) -> Auditor:
+        """A new auditor."""
+        e = self.experiment
+        problem, k = self.shared.problem, self.A.shape[0]
+        return Auditor(problem, self.dataset, k, e.wire, e.audit_every, e.iterations - 1)
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield the rows of worker 0, 1, ..."""
+        k, n = self.A.shape
+        for i in range(n):
+            yield shard(self.dataset, np.flatnonzero(self.A[:, i]), k)
+
+    def simulate(self, compute_seconds: float = 0.01) -> SimulatedExchange:
+        """Return the exchange on a virtual clock, all workers in this process."""
+        s = self.shared
+        workers = [Worker(i, s.problem, rows, s.codes) for i, rows in enumerate(self.shards())]
+        return SimulatedExchange(workers, s.stragglers, s.m, s.wire, compute_seconds)
+
+
+def assignment_matrix(experiment: Experiment) -> AnyArray:
+    """Return A (k, n) of an experiment: what the number of ranks has to fit.
+
+    Raises
+    ------
+    ValueError
+        If the assignment does not exist.
+    """
+    A: AnyArray = ASSIGNMENTS.build(experiment.assignment)
+    return A
+
+
+def build(experiment: Experiment, A: AnyArray) -> Run:
+    """Build the parts of an experiment whose assignment matrix is A.
+
+    Raises
+    ------
+    ValueError
+        If parts do not fit together, or data cannot be read.
+    """
+    e = experiment
+    k, n = A.shape
+    codes = CodeBook.build(A, e.m, ENCODINGS.parse(e.encoding), e.seed)
+    stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
+    WAITING.build(e.wait).begin(codes.code(0))
+    OPTIMIZERS.build(e.optimizer)
+    dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
+    datasets.partition(len(dataset.X), k)
+    problem = PROBLEMS.build(
+        e.problem, features=dataset.features, classes=dataset.classes, dtype=e.dtype
+    )
+    return Run(e, Shared(problem, codes, stragglers, e.m, e.wire), dataset, _alpha(e, codes))
+
+
+def _alpha(e: Experiment, codes: CodeBook) -> Array:
+    """Measure alpha for every number of stragglers: E[B_S R] = alpha_s F (paper, section 5)."""
+    n = codes.A.shape[1]
+    if e.rescale == "none" or not ENCODINGS[codes.encoding.name].traits.unbiased:
+        return np.ones(n + 1)
+    rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
+    values = alpha(codes.draw, e.m, rng)
+    # with everybody late the decoded gradient is zero, whatever it is divided by
+    return np.where(values > 1e-9, values, 1.0)
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """Return a setting as its type, or say what it must be."""
+    if isinstance(value, dict) and name in REGISTRIES and "name" in value:
+        options = {key: _joined(option) for key, option in value.items() if key != "name"}
+        text = ",".join(f"{key}={option}" for key, option in options.items())
+        return f"{value['name']}:{text}" if text else value["name"]
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(
+                f"{flag(name)} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
+            )
+        return value
+    try:
+        if kind is str and not isinstance(value, str):
+            raise ValueError  # noqa: TRY301
+        if kind is int and (isinstance(value, bool) or int(value) != float(value)):
+            raise ValueError  # noqa: TRY301
+        return kind(value)
+    except (TypeError, ValueError):
+        words = {int: "a whole number", float: "a number", str: "a text"}
+        raise ValueError(f"{flag(name)} must be {words[kind]}, not {value!r}") from None
+
+
+def _joined(option: Any) -> str:
+    if isinstance(option, list):
+        return "+".join(str(item) for item in option)
+    return str(option).lower() if isinstance(option, bool) else str(option)

@@ -1,0 +1,202 @@
+"""What a run prints: header, progress, timing table, verdict, and one line for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import numpy as np
+
+import gcmpi
+from gcmpi.code import AnyArray, message_length
+from gcmpi.experiment import Run
+from gcmpi.training import Iteration
+
+HEADING = (
+    "#  iteration   time [s]      loss  accuracy  gradient error  survivors "
+    " iteration P50 [ms]  Check"
+)
+CHECKS = {0: "Fail", 1: "Pass", 255: "-"}
+
+
+def header(run: Run, environment: Mapping[str, str]) -> str:
+    """Return the lines that say what is run, on what and where."""
+    e = run.experiment
+    code = run.shared.codes.code(0)
+    problem = run.shared.problem
+    words = message_length(problem.d, e.m)
+    up, down = words * np.dtype(e.wire).itemsize, problem.d * problem.dtype.itemsize
+    ranks, cores = int(environment["ranks"]), int(environment["cores"])
+    threads = int(environment["blas_threads"])
+    load = f"{ranks} ranks on {environment['hosts'].count(',') + 1} host(s), {cores} cores"
+    if ranks * threads > cores:
+        load += f", OVERSUBSCRIBED {ranks * threads / cores:.3g} times"
+    commit = environment["git_commit"][:12] or "unknown"
+    dirty = " with changes" if environment["git_dirty"] == "yes" else ""
+    lines = [
+        f"gcmpi {gcmpi.__version__}    {environment['command']}",
+        f"experiment {e.digest}, seed {e.seed}, git {commit}{dirty}",
+        f"code       {e.assignment} + {e.encoding}, m={e.m}: {code.n} workers, {code.k} subsets, "
+        f"load {code.delta}, replication {code.gamma}",
+        f"problem    {e.problem} on {e.dataset}: d={problem.d} {e.dtype}, "
+        f"{e.optimizer}, {e.iterations} iterations",
+        f"messages   up {words} x {e.wire} = {up / 1e3:.4g} kB, "
+        f"down {problem.d} x {e.dtype} = {down / 1e3:.4g} kB",
+        f"stragglers {e.stragglers}, wait {e.wait}",
+        f"launch     {environment['mpi_library']}; {load}; {threads} BLAS thread(s) a rank",
+    ]
+    return "".join(f"# {line}\n" for line in lines)
+
+
+class Progress:
+    """One line for an audit, at most one in ten seconds; on a terminal one line that changes."""
+
+    def __init__(self, stream: TextIO, every: float = 10.0) -> None:
+        self._stream, self._every = stream, every
+        self._live = stream.isatty()
+        self._last = -np.inf
+        self._times: list[float] = []
+        self._failed = False
+
+    def begin(self) -> None:
+        """Print the heading."""
+        print(HEADING, file=self._stream, flush=True)
+
+    def show(self, row: Iteration, *, last: bool) -> None:
+        """Show an iteration if it was audited and it is time to, or it is the last."""
+        self._times.append(row.exchange_seconds + row.decode_seconds + row.update_seconds)
+        if row.check == 255:
+            return
+        now = time.monotonic()
+        if not (last or self._live or row.check == 0 or now - self._last >= self._every):
+            return
+        self._last = now
+        median = 1e3 * float(np.median(self._times))
+        self._times.clear()
+        line = (
+            f"{row.iteration:12d} {row.seconds:10.2f} {row.loss:9.4f} {row.accuracy:9.4f} "
+            f"{row.gradient_error:15.4f} {np.count_nonzero(row.survivors):10d} {median:19.1f} "
+            f"{CHECKS[row.check]:>6}"
+        )
+        keep = last or row.check == 0 or not self._live
+        print(f"\r{line}" if self._live else line, end="\n" if keep else "", file=self._stream)
+        self._stream.flush()
+
+
+def timing(columns: Mapping[str, AnyArray]) -> str:
+    """Return the table of times: percentiles over the iterations after the warm-up."""
+    timed = columns["warmup"] == 0
+    if not timed.any():
+        return "# no iteration after the warm-up: no timing table\n"
+    parts = {name: 1e3 * columns[f"{name}_seconds"][timed] for name in TIMED}
+    parts = {"iteration": np.sum(list(parts.values()), axis=0), **parts}
+    workers = {
+        f"worker {name}": 1e3 * columns[f"{name}_seconds"][timed]
+        for name in ("compute", "encode", "delay")
+    }
+    count = int(np.count_nonzero(timed))
+    # a percentile of so few samples would be their maximum
+    percentiles = [50, 90, 99] if count >= 100 else [50, 90]
+    heading = "".join(f"{f'P{p} [ms]':>12}" for p in percentiles)
+    lines = [f"# {'':<18}{heading}{'max [ms]':>12}    {count} iterations after warm-up"]
+    for name, values in {**parts, **workers}.items():
+        known = values[np.isfinite(values)]
+        if known.size:
+            cells = [*np.percentile(known, percentiles), known.max()]
+            lines.append(f"  {name:<18}" + "".join(f"{cell:12.2f}" for cell in cells))
+    survivors = columns["survivors"].sum(axis=1)
+    lines.append(
+        f"# survivors {survivors.mean():.1f} of {columns['survivors'].shape[1]} on average, "
+        f"{int(columns['stale_messages'].sum())} stale messages dropped, "
+        f"{columns['bytes_up'].sum() / 1e6:.4g} MB up, "
+        f"{columns['bytes_down'].sum() / 1e6:.4g} MB down"
+    )
+    return "\n".join(lines) + "\n"
+
+
+TIMED = ("exchange", "decode", "update")
+
+
+def problems(columns: Mapping[str, AnyArray]) -> list[str]:
+    """Return what makes a run invalid, in words; an empty list for a valid one."""
+    wrong = []
+    failed = columns["iteration"][columns["check"] == 0]
+    if failed.size:
+        wrong.append(
+            f"the decoded gradient broke the code's promise in {failed.size} audit(s), first in "
+            f"iteration {failed[0]}"
+        )
+    losses = columns["loss"][columns["check"] != 255]
+    if losses.size and not np.isfinite(losses).all():
+        wrong.append("the loss is not finite (a smaller rate may help)")
+    if not columns["survivors"].any():
+        wrong.append("no answer ever came in time (wait longer)")
+    return wrong
+
+
+def summary(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -> dict[str, Any]:
+    """Return the figures of a run for programs; None where there is none."""
+    e = run.experiment
+    audited = np.flatnonzero(columns["check"] != 255)
+    timed = columns["warmup"] == 0
+    iteration = np.sum([columns[f"{name}_seconds"] for name in TIMED], axis=0)
+    reached = audited[columns["accuracy"][audited] >= e.target_accuracy]
+    to_target = columns["seconds"][reached[0]] if e.target_accuracy and reached.size else None
+    last = audited[-1] if audited.size else None
+
+    def final(name: str) -> float | None:
+        value = None if last is None else float(columns[name][last])
+        return value if value is not None and np.isfinite(value) else None
+
+    return {
+        "valid": not problems(columns),
+        "status": status,
+        "experiment": e.digest,
+        "code": e.label,
+        "assignment": e.assignment,
+        "encoding": e.encoding,
+        "m": e.m,
+        "seed": e.seed,
+        "workers": int(columns["survivors"].shape[1]),
+        "iterations": len(columns["iteration"]),
+        "seconds": round(float(columns["seconds"][-1]), 6) if len(columns["seconds"]) else 0.0,
+        "iteration_p50_ms": round(1e3 * float(np.median(iteration[timed])), 4)
+        if timed.any()
+        else None,
+        "loss": final("loss"),
+        "accuracy": final("accuracy"),
+        "gradient_error_median": _median(columns["gradient_error"]),
+        "seconds_to_target": None if to_target is None else float(to_target),
+        "bytes_up": int(columns["bytes_up"].sum()),
+        "bytes_down": int(columns["bytes_down"].sum()),
+        "stale_messages": int(columns["stale_messages"].sum()),
+        "output": path,
+    }
+
+
+def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -> str:
+    """Return the closing lines: table, target, VALID or INVALID, path, RESULT."""
+    figures = summary(run, columns, path, status)
+    wrong = problems(columns)
+    lines = [timing(columns).rstrip("\n")]
+    if run.experiment.target_accuracy:
+        target, seconds = run.experiment.target_accuracy, figures["seconds_to_target"]
+        when = "not reached" if seconds is None else f"reached after {seconds:.2f} s of training"
+        lines.append(f"# target accuracy {target:g}: {when}")
+    lines.append(f"INVALID: {'; '.join(wrong)}" if wrong else "VALID")
+    lines.append(f"# run file ({status}): {path}")
+    lines.append(f"RESULT {json.dumps(figures)}")
+    return "\n".join(lines)
+
+
+def complain(message: str) -> None:
+    """Print one line about what the user asked for, on standard error."""
+    print(f"gcmpi.train: {message}", file=sys.stderr, flush=True)
+
+
+def _median(values: AnyArray) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else None

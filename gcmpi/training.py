@@ -1,0 +1,335 @@
+"""Coded gradient descent: the server's loop, the worker's loop, and what passes between them.
+
+This module knows neither MPI nor HDF5. The server talks to an `Exchange`, a worker to a `Link`;
+`gcmpi.comm` has both over MPI, and the exchange in one process with a virtual clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from gcmpi.code import AnyArray, Array, BoolArray, Code, IntArray, combine, encode
+from gcmpi.codebook import CodeBook
+from gcmpi.decoding import Decoder
+from gcmpi.optimizers import Optimizer
+from gcmpi.problems import Dataset, Problem, partition, prepare
+from gcmpi.stragglers import StragglerModel
+from gcmpi.waiting import StopRule
+from gcmpi.wire import WireType
+
+
+@dataclass(frozen=True)
+class Replies:
+    """What the server has when an iteration ends. Seconds count from the iteration's start.
+
+    Attributes
+    ----------
+    Y : (n, ceil(d / m))
+        The messages of the survivors; other rows may hold anything.
+    survivors : (n,) bool
+        The workers whose answer to this iteration came in time.
+    arrival_seconds : (n,)
+        When a survivor's answer came; NaN for the others.
+    compute_seconds, encode_seconds, delay_seconds : (n,)
+        What survivors say they spent; NaN for the others.
+    exchange_seconds
+        How long the iteration's exchange took.
+    late
+        Answers to earlier iterations that came during this exchange: (iteration, worker, seconds
+        since that iteration's start). They are counted as stale and dropped.
+    bytes_up, bytes_down
+        Bytes received from and sent to workers, headers and stale messages included.
+    """
+
+    Y: AnyArray
+    survivors: BoolArray
+    arrival_seconds: Array
+    compute_seconds: Array
+    encode_seconds: Array
+    delay_seconds: Array
+    exchange_seconds: float
+    late: list[tuple[int, int, float]]
+    bytes_up: int
+    bytes_down: int
+
+
+class Exchange(Protocol):
+    """The server's view of the workers."""
+
+    def exchange(self, t: int, theta: AnyArray, rule: StopRule) -> Replies:
+        """Send theta to every idle worker and collect answers until `rule` says stop."""
+        ...
+
+
+class Link(Protocol):
+    """A worker's view of the server."""
+
+    def receive(self) -> tuple[int, AnyArray] | None:
+        """Wait for the newest parameters: (iteration, theta), or None when the run is over."""
+        ...
+
+    def reply(self, message: Message) -> None:
+        """Send the message after its delay."""
+        ...
+
+    def stay_silent(self, t: int) -> None:
+        """Straggle through iteration t: the server gets no answer to it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Message:
+    """A worker's answer to one iteration; `y` has shape (ceil(d / m),)."""
+
+    t: int
+    y: AnyArray
+    compute_seconds: float
+    encode_seconds: float
+    delay_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One row of a run's record; the fields are the data sets of a run file.
+
+    `seconds` is the training time up to the end of the iteration: exchanges, decoding and updates
+    without the audits in between. Audited quantities are NaN in iterations without an audit:
+    `loss` and `accuracy` are those of the parameters after the iteration, `gradient_error` is
+    ||g_hat - g|| / ||g||. `check` is 1 when an audit found the decoded gradient to be what
+    the code promises, 0 when not, 255 without an audit.
+    """
+
+    iteration: int
+    warmup: bool
+    seconds: float
+    loss: float
+    accuracy: float
+    gradient_error: float
+    approximation_error: float
+    check: int
+    survivors: BoolArray
+    arrival_seconds: Array
+    compute_seconds: Array
+    encode_seconds: Array
+    delay_seconds: Array
+    exchange_seconds: float
+    decode_seconds: float
+    update_seconds: float
+    bytes_up: int
+    bytes_down: int
+    stale_messages: int
+    late: list[tuple[int, int, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the server and all workers have in common; sent to the workers at the start."""
+
+    problem: Problem
+    codes: CodeBook
+    stragglers: StragglerModel
+    m: int
+    wire: WireType
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The rows of one worker.
+
+    Attributes
+    ----------
+    X, y : (r, p), (r,)
+        Rows and labels of its subsets, one subset after the other, as in the data set.
+    sizes
+        How many rows each of its subsets has.
+    scale
+        1 / (number of all training rows): the subset gradients then add up to the gradient of
+        the mean loss.
+    """
+
+    X: AnyArray
+    y: AnyArray
+    sizes: tuple[int, ...]
+    scale: float
+
+
+def shard(dataset: Dataset, subsets: IntArray, k: int) -> Shard:
+    """Return the rows of a worker that holds these of the k subsets."""
+    slices = partition(len(dataset.X), k)
+    rows = np.concatenate([np.arange(slices[j].start, slices[j].stop) for j in subsets])
+    sizes = tuple(slices[j].stop - slices[j].start for j in subsets)
+    return Shard(dataset.X[rows], dataset.y[rows], sizes, 1 / len(dataset.X))
+
+
+class Worker:
+    """Worker i: its rows, and the message it makes of them.
+
+    Parameters
+    ----------
+    i
+        The worker.
+    problem
+        The loss.
+    shard
+        Its rows.
+    codes
+        The codes of the run.
+    """
+
+    def __init__(self, i: int, problem: Problem, shard: Shard, codes: CodeBook) -> None:
+        self.i, self.problem, self.codes = i, problem, codes
+        self.X = prepare(shard.X, problem.dtype)
+        self.Y = problem.targets(shard.y)
+        self.scale = shard.scale
+        ends = [0, *itertools.accumulate(shard.sizes)]
+        self._subsets = [slice(a, b) for a, b in itertools.pairwise(ends)]
+
+    def answer(self, t: int, theta: AnyArray) -> Message:
+        """Return the message of iteration t, without a delay.
+
+        When all subsets of the worker have the same coefficient within each part, as in a random
+        diagonal code, one gradient over all its rows is enough; else one a subset is computed.
+        """
+        started = time.perf_counter()
+        weights = self.codes.coefficients(t, self.i)
+        if (weights == weights[:, :1]).all():
+            weights = weights[:, :1]
+            G = self.problem.gradient(theta, self.X, self.Y, self.scale)[None]
+        else:
+            G = np.empty((len(self._subsets), self.problem.d), self.problem.dtype)
+            for row, rows in zip(G, self._subsets, strict=True):
+                row[...] = self.problem.gradient(theta, self.X[rows], self.Y[rows], self.scale)
+        computed = time.perf_counter()
+        y = encode(weights, G)
+        encoded = time.perf_counter()
+        return Message(t, y, computed - started, encoded - computed)
+
+
+def work(link: Link, worker: Worker, stragglers: StragglerModel) -> None:
+    """Answer the server until it says that the run is over."""
+    while (request := link.receive()) is not None:
+        t, theta = request
+        delay = float(stragglers.delays(t)[worker.i])
+        if np.isinf(delay):
+            link.stay_silent(t)
+        else:
+            message = worker.answer(t, theta)
+            unit = message.compute_seconds if stragglers.unit == "compute" else 1.0
+            link.reply(replace(message, delay_seconds=delay * unit))
+
+
+@dataclass
+class State:
+    """Where training stands: the next iteration, the parameters and the training time so far."""
+
+    t: int
+    theta: AnyArray
+    seconds: float = 0.0
+
+
+class Auditor(Protocol):
+    """Computes the truth about an iteration, outside the timed interval."""
+
+    def due(self, t: int) -> bool:
+        """Say whether iteration t is to be audited."""
+        ...
+
+    def gradient(
+        self,
+        theta: AnyArray,
+        code: Code,
+        R: Array,
+        decoded: AnyArray,
+        replies: Replies,
+        alpha: float,
+    ) -> tuple[float, int]:
+        """Return (relative error of decoded / alpha, 1 if the decoded gradient is right or 0)."""
+        ...
+
+    def quality(self, theta: AnyArray) -> tuple[float, float]:
+        """Return (training loss, test accuracy)."""
+        ...
+
+
+def serve(
+    exchange: Exchange,
+    state: State,
+    *,
+    iterations: int,
+    warmup: int,
+    codes: CodeBook,
+    decoder: Decoder,
+    rule: StopRule,
+    optimizer: Optimizer,
+    alpha: Array,
+    auditor: Auditor,
+    record: Callable[[Iteration, State], bool],
+) -> State:
+    """Train from `state` on; returns the state after the last iteration.
+
+    Parameters
+    ----------
+    alpha : (n + 1,)
+        The decoded gradient of an iteration with s stragglers is divided by ``alpha[s]``.
+    record
+        Called after every iteration; True ends the run.
+    """
+    for t in range(state.t, iterations):
+        drawn = time.perf_counter()
+        code = codes.code(t)
+        rule.begin(code)
+        begun = time.perf_counter()
+        replies = exchange.exchange(t, state.theta, rule)
+        ended = time.perf_counter()
+        R = decoder(code, replies.survivors)
+        decoded = combine(R, replies.Y, state.theta.size)
+        scale = float(alpha[np.count_nonzero(~replies.survivors)])
+        gradient = decoded / scale
+        combined = time.perf_counter()
+        theta = optimizer.step(state.theta, gradient, t)
+        updated = time.perf_counter()
+
+        decode_seconds = (begun - drawn) + (combined - ended)
+        late = np.array([late for _, _, late in replies.late])
+        rule.observe(np.append(replies.arrival_seconds[replies.survivors], late))
+        seconds = state.seconds + replies.exchange_seconds + decode_seconds + updated - combined
+        loss = accuracy = gradient_error = np.nan
+        check = 255
+        if auditor.due(t):
+            gradient_error, check = auditor.gradient(state.theta, code, R, decoded, replies, scale)
+            loss, accuracy = auditor.quality(theta)
+        state = State(t + 1, theta, seconds)
+        over = record(
+            Iteration(
+                iteration=t,
+                warmup=t < warmup,
+                seconds=seconds,
+                loss=loss,
+                accuracy=accuracy,
+                gradient_error=gradient_error,
+                approximation_error=code.residual(R),
+                check=check,
+                survivors=replies.survivors,
+                arrival_seconds=replies.arrival_seconds,
+                compute_seconds=replies.compute_seconds,
+                encode_seconds=replies.encode_seconds,
+                delay_seconds=replies.delay_seconds,
+                exchange_seconds=replies.exchange_seconds,
+                decode_seconds=decode_seconds,
+                update_seconds=updated - combined,
+                bytes_up=replies.bytes_up,
+                bytes_down=replies.bytes_down,
+                stale_messages=len(replies.late),
+                late=replies.late,
+            ),
+            state,
+        )
+        if over:
+            break
+    return state

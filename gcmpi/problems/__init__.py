@@ -1,6 +1,6 @@
 """Losses with subset gradients, and the data sets that they are trained on."""
 
-from gcmpi.problems.datasets import Dataset, load, partition
+from gcmpi.problems.datasets import Dataset, load, partition, prepare
 from gcmpi.problems.models import Problem, least_squares, logistic, mlp, softmax
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "logistic",
     "mlp",
     "partition",
+    "prepare",
     "softmax",
 ]

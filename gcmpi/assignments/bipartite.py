@@ -159,6 +159,8 @@ def biregular(n: int, k: int, delta: int, seed: int = 0) -> AnyArray:
 
     if n < 1 or k < 1:
         raise ValueError(f"biregular needs n and k at least 1, not n={n}, k={k}")
+    if seed < 0:
+        raise ValueError(f"biregular needs seed at least 0, not seed={seed}")
     if not possible(delta):
         raise ValueError(
             f"biregular needs delta in 1..{k} with n * delta a multiple of k, "

@@ -93,13 +93,15 @@ def fractional_repetition(n: int, delta: int) -> AnyArray:
     Raises
     ------
     ValueError
-        If delta does not divide n.
+        If n is not positive or delta does not divide it.
 
     References
     ----------
     Tandon, Lei, Dimakis and Karampatziakis, Gradient Coding, ICML 2017.
     """
-    if n < 1 or delta < 1 or n % delta:
+    if n < 1:
+        raise ValueError(f"fractional-repetition needs n at least 1, not n={n}")
+    if delta < 1 or n % delta:
         raise ValueError(
             f"fractional-repetition needs delta a divisor of n, not n={n}, delta={delta}; "
             f"{nearby('delta', delta, lambda v: n % v == 0)}"

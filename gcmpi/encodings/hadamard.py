@@ -54,7 +54,7 @@ def random_hadamard(
     Munim and Ramamoorthy, arXiv 2603.22514, section 3 (RHN).
     """
     k, n = A.shape
-    v = rng.standard_normal(n) if variant == "gaussian" else np.ones(n)
+    v = np.ones(n) if variant == "signs" else rng.standard_normal((n,))
     blocks = [_block(A, v)]
     for u in range(2, m + 1):
         constraints = np.vstack(blocks)

@@ -1,6 +1,38 @@
 """How much of the gradient is lost: Err_S over random, all and worst straggler sets."""
 
-from gcmpi.errors.engine import ErrorEngine
-from gcmpi.errors.sampling import Draw, alpha
+from gcmpi.errors.curve import Curve, LemmaOne, LemmaTwo, Point, curve
+from gcmpi.errors.engine import ErrorEngine, target
+from gcmpi.errors.sampling import (
+    Draw,
+    Source,
+    Summary,
+    alpha,
+    exhaustive,
+    orders,
+    sample,
+    sample_bernoulli,
+    sample_from,
+    summarise,
+)
+from gcmpi.errors.worst import worst_set
 
-__all__ = ["Draw", "ErrorEngine", "alpha"]
+__all__ = [
+    "Curve",
+    "Draw",
+    "ErrorEngine",
+    "LemmaOne",
+    "LemmaTwo",
+    "Point",
+    "Source",
+    "Summary",
+    "alpha",
+    "curve",
+    "exhaustive",
+    "orders",
+    "sample",
+    "sample_bernoulli",
+    "sample_from",
+    "summarise",
+    "target",
+    "worst_set",
+]

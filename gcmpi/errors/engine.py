@@ -40,36 +40,36 @@ CHUNK = 1 << 19
 
 
 class ErrorEngine:
-    """Err_S of one encoding matrix for many straggler sets.
+    """min_R ||B_S R - F||_F^2 for one B and many sets S of its columns.
 
     Parameters
     ----------
-    B : (m * k, n)
-        Encoding matrix.
-    m
-        Communication reduction factor.
+    B : (r, n)
+        The encoding matrix of a code, r = m k (or any matrix).
+    F : (r, m)
+        What B R is to be: `target(B, m)` for a code.
 
     Raises
     ------
     ValueError
-        If the number of rows of B is not a multiple of m.
+        If F has not as many rows as B.
     """
 
-    def __init__(self, B: Array, m: int) -> None:
-        self.rows, self.n = B.shape
-        if m < 1 or self.rows % m:
-            raise ValueError(f"B must have m*k rows, a multiple of m={m}, not {self.rows}")
-        self.m, self.k = m, self.rows // m
-        # Err_S does not change when a column is scaled; a worker without data keeps its zeros
+    def __init__(self, B: Array, F: Array) -> None:
+        if B.shape[0] != F.shape[0]:
+            raise ValueError(f"B and F need equally many rows, not {B.shape[0]} and {F.shape[0]}")
+        self.n, self.m = B.shape[1], F.shape[1]
+        # the error does not change when a column is scaled; a worker without data keeps its zeros
         scale = np.sqrt(np.einsum("ij,ij->j", B, B))
         self._B = np.asarray(B / np.where(scale > 0, scale, 1.0))
-        self._F = np.asarray(np.kron(np.eye(m), np.ones((self.k, 1))))
+        self._F = F
+        self.total = float(np.sum(F**2))  # the error with nobody left
         self._G: Array = self._B.T @ self._B
-        self._P: Array = self._B.T @ self._F
-        self._H = inverse(self._G, DOWNDATE_CONDITION) if self.n <= self.rows else None
+        self._P: Array = self._B.T @ F
+        self._H = inverse(self._G, DOWNDATE_CONDITION) if self.n <= B.shape[0] else None
         if self._H is not None:
             self._X: Array = self._H @ self._P
-            self._least = self.rows - float(np.sum(self._P * self._X))
+            self._least = self.total - float(np.sum(self._P * self._X))
 
     def errors(self, survivors: BoolArray) -> Array:
         """Return Err_S for each row of `survivors`, shape (sets,).
@@ -108,12 +108,12 @@ class ErrorEngine:
                 errors[part] = self._remove(orders[part, :most], s[part])
             else:
                 errors[part] = self._add(orders[part, ::-1][:, :depth], self.n - s[part])
-        return np.clip(errors, 0.0, self.rows, out=errors)
+        return np.clip(errors, 0.0, self.total, out=errors)
 
     def _remove(self, stragglers: IntArray, s: IntArray) -> Array:
         """Return the errors without the first s workers of each row."""
         assert self._H is not None
-        Y, _ = _factor(_ordered(self._H, self._X, stragglers, self.rows), self.m)
+        Y, _ = _factor(_ordered(self._H, self._X, stragglers, self.total), self.m)
         errors: Array = self._least + np.take_along_axis(_running(Y), s, axis=1)
         return errors
 
@@ -122,12 +122,12 @@ class ErrorEngine:
         Y = np.empty((len(survivors), self.m, survivors.shape[1]))
         clear = np.zeros(len(survivors), dtype=np.intp)
         with suppress(np.linalg.LinAlgError):  # raised if one set of them is rank deficient
-            Y, clear = _factor(_ordered(self._G, self._P, survivors, self.rows), self.m)
+            Y, clear = _factor(_ordered(self._G, self._P, survivors, self.total), self.m)
         again = np.flatnonzero(clear < p.max(axis=1))
         if again.size:
             C, f = self._compact
             Y[again], clear[again] = _orthogonalise(C.T[survivors[again]], f)
-        errors: Array = self.rows - np.take_along_axis(_running(Y), p, axis=1)
+        errors: Array = self.total - np.take_along_axis(_running(Y), p, axis=1)
         for i, j in np.argwhere(p > clear[:, None]):
             errors[i, j] = self._solve(survivors[i, : p[i, j]])
         return errors
@@ -144,6 +144,20 @@ class ErrorEngine:
         B_S = self._B[:, workers]
         R = np.linalg.lstsq(B_S, self._F, rcond=None)[0]
         return float(np.sum((B_S @ R - self._F) ** 2))
+
+
+def target(B: Array, m: int) -> Array:
+    """Return F = I_m kron 1_k of the code with encoding matrix B (m * k, n), shape (m * k, m).
+
+    Raises
+    ------
+    ValueError
+        If the number of rows of B is not a multiple of m.
+    """
+    k, rest = divmod(B.shape[0], m)
+    if rest:
+        raise ValueError(f"B must have m*k rows, a multiple of m={m}, not {B.shape[0]}")
+    return np.asarray(np.kron(np.eye(m), np.ones((k, 1))))
 
 
 def _ordered(M: Array, V: Array, orders: IntArray, bound: float) -> Array:
@@ -198,5 +212,5 @@ def _running(Y: Array) -> Array:
 
 def _leading(clear: BoolArray) -> IntArray:
     """Return how many entries of each row come before the first False."""
-    count: IntArray = np.where(clear.all(axis=1), clear.shape[1], np.argmin(clear, axis=1))
+    count: IntArray = np.cumprod(clear, axis=1, dtype=np.intp).sum(axis=1)
     return count

@@ -1,0 +1,269 @@
+"""Theorems about Err_S: what an encoding promises, and what none can avoid.
+
+Every function decides from the matrices it is given whether its theorem covers them, and refuses
+what it does not. The bounds on the random diagonal (Lemma 1 and the corollaries) are on the mean
+over B for any set S of n - s survivors, with ``c = E[X^2] E[1/X^2]`` for an entry X of D_u.
+
+References
+----------
+Munim and Ramamoorthy, *Communication-Efficient Approximate Gradient Coding*, arXiv 2603.22514,
+where nothing else is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+import gcmpi.encodings  # noqa: F401  registers the encodings
+from gcmpi.assignments import Parameters, parameters
+from gcmpi.code import AnyArray, Array, BoolArray
+from gcmpi.registry import ENCODINGS, Spec
+
+
+class Theorem(NamedTuple):
+    """A bound on the error of a code for any S of a size: its name, and s -> bound."""
+
+    name: str
+    bound: Callable[[int], float]
+
+
+def spread(epsilon: float) -> float:
+    """Return c = E[X^2] E[1/X^2] = (1 + epsilon^2 / 3) / (1 - epsilon^2), at least 1.
+
+    X is uniform on [1 - epsilon, 1 + epsilon] and its negative.
+    """
+    if not 0 <= epsilon < 1:
+        raise ValueError(f"a random diagonal needs epsilon in [0, 1), not epsilon={epsilon}")
+    return (1 + epsilon**2 / 3) / (1 - epsilon**2)
+
+
+def lemma_1(A: AnyArray, m: int, survivors: BoolArray, epsilon: float = 0.0) -> float:
+    """Return the bound of Lemma 1 on E Err_S of a random diagonal, for any A and S.
+
+    It is ``m k - m 1'A_S K^-1 A_S'1``, K = A_S'A_S + c (m - 1) diag(A_S'A_S), the mean error of
+    the best fixed x in R = [D_1^-1 x, .., D_m^-1 x]; so it needs no B_S of full rank.
+    """
+    C, f = lemma_1_problem(A, m, epsilon)
+    C_S = C[:, survivors]
+    x = np.linalg.lstsq(C_S, f, rcond=None)[0]
+    return float(m * np.sum((C_S @ x - f) ** 2))
+
+
+def lemma_1_problem(A: AnyArray, m: int, epsilon: float = 0.0) -> tuple[Array, Array]:
+    """Return C (k + n, n) and f (k + n, 1): Lemma 1 is m min_x ||C_S x - f||^2 for every S."""
+    A = A.astype(np.float64)
+    C = np.vstack([A, np.diag(np.sqrt(spread(epsilon) * (m - 1) * A.sum(axis=0)))])
+    return C, np.repeat([[1.0], [0.0]], A.shape, axis=0)
+
+
+def corollary_1(A: AnyArray, m: int, s: int) -> float:
+    """Return the bound on E Err_S of random signs (epsilon = 0) on a BIBD.
+
+    Raises
+    ------
+    ValueError
+        If A is not the transposed incidence matrix of a BIBD.
+    """
+    p = _design(A)
+    N = _survivors(p.n, s)
+    assert p.delta is not None
+    assert p.lam is not None
+    if not N:
+        return float(m * p.k)
+    return m * p.k - m * p.delta * p.delta * N / (m * p.delta + (N - 1) * p.lam)
+
+
+def corollary_2(A: AnyArray, m: int, s: int) -> float:
+    """Return the bound on E Err_S of random signs (epsilon = 0) on a strongly regular graph.
+
+    Raises
+    ------
+    ValueError
+        If A is not the adjacency matrix of one with 0 < delta != mu.
+    """
+    p = parameters(A)
+    n, delta, lam, mu = p.n, p.delta, p.lam, p.mu
+    if not p.srg or delta is None or lam is None or mu is None or delta == mu:
+        raise ValueError(f"needs a strongly regular graph with delta != mu, not {p}")
+    N = _survivors(n, s)
+    smallest = (lam - mu - math.sqrt((lam - mu) ** 2 + 4 * (delta - mu))) / 2
+    theta = delta if lam >= mu else smallest
+    return float(m * n - m * delta * delta * N / (m * delta - mu + mu * N + (lam - mu) * theta))
+
+
+def corollary_3(A: AnyArray, m: int, s: int, epsilon: float = 0.0) -> float:
+    """Return the bound on E Err_S of a random diagonal on a coset graph with this m.
+
+    Raises
+    ------
+    ValueError
+        If A is not [C .. C], m copies of a circulant C of size k = p^a with p not dividing delta.
+    """
+    p = _coset(A, m)
+    assert p.delta is not None
+    loss = m * p.delta * p.delta + spread(epsilon) * (m - 1) * p.delta
+    return float(m * p.k - m * p.delta * p.delta * _survivors(p.n, s) / loss)
+
+
+def lemma_2(B: Array, m: int, survivors: BoolArray) -> Array:
+    """Return the bound of Lemma 2 on Err_S, for this B and each set.
+
+    The paper states it for the random Hadamard encoding; its proof, that Sigma~ - Sigma is
+    diagonally dominant for Sigma = B_S'B_S, holds for every B.
+
+    Parameters
+    ----------
+    B : (m * k, n)
+        Encoding matrix.
+    m
+        Communication reduction factor.
+    survivors : (..., n) bool
+        The workers that answered.
+
+    Returns
+    -------
+    bounds : (...)
+    """
+    rows, n = B.shape
+    S = np.asarray(survivors, dtype=np.float64)
+    dominant = S @ np.abs(B.T @ B)  # Sigma~[i, i] of a survivor i
+    P = B.reshape(m, rows // m, n).sum(axis=1)
+    dominant[dominant == 0] = 1.0  # a worker without weights, where P is zero too
+    explained = (P**2).sum(axis=0) * S / dominant
+    bounds: Array = rows - explained.sum(axis=-1)
+    return bounds
+
+
+def stacked_design(A: AnyArray, m: int, s: int) -> float:
+    """Return Err_S of the stacked encoding on a BIBD: the same for every S.
+
+    At m = 1 it is the error of any equal weights, so that of the random diagonal too.
+
+    Raises
+    ------
+    ValueError
+        If A is not the transposed incidence matrix of a BIBD.
+
+    References
+    ----------
+    Kadhe, Koyluoglu and Ramchandran, *Gradient coding based on block designs for
+    mitigating adversarial stragglers*, arXiv 1904.13373.
+    """
+    return float((m - 1) * A.shape[0] + corollary_1(A, 1, s))
+
+
+def stacked_expander(A: AnyArray, m: int, s: int) -> float:
+    """Return a bound on Err_S of the stacked encoding on a regular graph: good if it expands.
+
+    With m = 1 it is (lambda_2 / delta)^2 n s / (n - s), lambda_2 the second largest absolute
+    eigenvalue; every further part loses k.
+
+    Raises
+    ------
+    ValueError
+        If A is not the adjacency matrix of a regular graph.
+
+    References
+    ----------
+    Raviv, Tandon, Dimakis and Tamo, *Gradient coding from cyclic MDS codes and expander graphs*,
+    arXiv 1707.03858.
+    """
+    k, n = A.shape
+    N, delta = _survivors(n, s), int(A[0].sum(dtype=np.intp))
+    if k != n or (A != A.T).any() or A.diagonal().any() or (A.sum(axis=0) != delta).any():
+        raise ValueError(
+            "needs the adjacency matrix of a regular graph: square, symmetric, zero diagonal; "
+            f"not {parameters(A)}"
+        )
+    second = float(np.sort(np.abs(np.linalg.eigvalsh(A.astype(np.float64))))[-2])
+    return float((m - 1) * n + (min(n, (second / delta) ** 2 * n * s / N) if N else n))
+
+
+def claim_1(A: AnyArray, m: int, s: int) -> int:
+    """Return what the worst S of n - s survivors loses at least, whatever the encoding.
+
+    It is max over u of u floor(k (s + m - u) / (n delta)): that many subsets have at most
+    s + m - u workers between them, and m - u of these can't send more than m - u parts. It holds
+    for every A with the number of its ones in place of n delta.
+    """
+    k, n = A.shape
+    _survivors(n, s)
+    ones = int(A.sum(dtype=np.intp))
+    return max(int(u * min(k, k * (s + m - u) // ones)) for u in range(1, m + 1))
+
+
+def holder_bound(A: AnyArray, m: int, s: int) -> float:
+    """Return a lower bound on the mean of Err_S over all S of n - s survivors, for any encoding.
+
+    A subset with h < m surviving workers loses at least m - h of its parts; h is hypergeometric.
+    """
+    n = A.shape[1]
+    N = _survivors(n, s)
+    total = math.comb(n, N)
+    gammas, subsets = np.unique(A.sum(axis=1, dtype=np.intp), return_counts=True)
+    return sum(
+        int(count) * (m - h) * (math.comb(int(gamma), h) * math.comb(n - int(gamma), N - h) / total)
+        for gamma, count in zip(gammas, subsets, strict=True)
+        for h in range(min(m, N + 1))
+    )
+
+
+def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
+    """Return the theorem that bounds the error of this code for every S of a size, if one does.
+
+    The first that covers the code, the exact ones first.
+    """
+    epsilon = diagonal_epsilon(encoding)
+    candidates: list[Theorem] = []
+    if encoding.name == "stacked" or (epsilon is not None and m == 1):
+        candidates += [Theorem("exact for a BIBD", lambda s: stacked_design(A, m, s))]
+    if encoding.name == "stacked":
+        candidates += [Theorem("expander bound", lambda s: stacked_expander(A, m, s))]
+    if epsilon == 0:
+        candidates += [
+            Theorem("Corollary 1", lambda s: corollary_1(A, m, s)),
+            Theorem("Corollary 2", lambda s: corollary_2(A, m, s)),
+        ]
+    if epsilon is not None:
+        candidates += [Theorem("Corollary 3", lambda s: corollary_3(A, m, s, epsilon))]
+    for theorem in candidates:
+        try:
+            theorem.bound(0)
+        except ValueError:
+            continue
+        return theorem
+    return None
+
+
+def diagonal_epsilon(encoding: Spec) -> float | None:
+    """Return the epsilon of a random diagonal, None for another encoding."""
+    if encoding.name != "random-diagonal":
+        return None
+    default = ENCODINGS[encoding.name].options["epsilon"].default
+    value = encoding.options.get("epsilon", default)
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _design(A: AnyArray) -> Parameters:
+    p = parameters(A)
+    if not p.bibd:
+        raise ValueError(f"needs a BIBD (the transpose of its incidence matrix), not {p}")
+    return p
+
+
+def _coset(A: AnyArray, m: int) -> Parameters:
+    p = parameters(A)
+    if p.coset != m:
+        raise ValueError(f"needs a coset graph with m={m} copies of a circulant, not {p}")
+    return p
+
+
+def _survivors(n: int, s: int) -> int:
+    if not 0 <= s <= n:
+        raise ValueError(f"the number of stragglers must be in 0..{n}, not {s}")
+    return n - s

@@ -139,7 +139,7 @@ def with_complement(sizes: Sizes, graph: bool = False) -> Sizes:
     sizes
         The construction without the option.
     graph
-        The complement is J - I - A, not J - A: a worker does not hold its own subset in either.
+        The complement is J - I - A, that of a graph, and not J - A, that of a design.
     """
 
     def both(n: int, delta: int | None) -> Iterator[Size]:

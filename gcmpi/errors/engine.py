@@ -66,10 +66,15 @@ class ErrorEngine:
         self.total = float(np.sum(F**2))  # the error with nobody left
         self._G: Array = self._B.T @ self._B
         self._P: Array = self._B.T @ F
-        self._H = inverse(self._G, DOWNDATE_CONDITION) if self.n <= B.shape[0] else None
-        if self._H is not None:
-            self._X: Array = self._H @ self._P
-            self._least = self.total - float(np.sum(self._P * self._X))
+
+    @cached_property
+    def _inverse(self) -> tuple[Array, Array, float] | None:
+        """H = G^-1, X = H P and the error when nobody straggles, if G is well conditioned."""
+        H = inverse(self._G, DOWNDATE_CONDITION) if self.n <= len(self._B) else None
+        if H is None:
+            return None
+        X: Array = H @ self._P
+        return H, X, self.total - float(np.sum(self._P * X))
 
     def errors(self, survivors: BoolArray) -> Array:
         """Return Err_S for each row of `survivors`, shape (sets,).
@@ -99,7 +104,7 @@ class ErrorEngine:
         s = np.broadcast_to(counts, (len(orders), np.shape(counts)[-1])).astype(np.intp)
         errors = np.empty(s.shape)
         most, least = int(s.max(initial=0)), int(s.min(initial=self.n))
-        downdate = self._H is not None and 2 * most <= self.n
+        downdate = 2 * most <= self.n and self._inverse is not None
         depth = most if downdate else self.n - least
         step = max(1, CHUNK // (depth + self.m) ** 2)
         for start in range(0, len(orders), step):
@@ -112,9 +117,10 @@ class ErrorEngine:
 
     def _remove(self, stragglers: IntArray, s: IntArray) -> Array:
         """Return the errors without the first s workers of each row."""
-        assert self._H is not None
-        Y, _ = _factor(_ordered(self._H, self._X, stragglers, self.total), self.m)
-        errors: Array = self._least + np.take_along_axis(_running(Y), s, axis=1)
+        assert self._inverse is not None
+        H, X, least = self._inverse
+        Y, _ = _factor(_ordered(H, X, stragglers, self.total), self.m)
+        errors: Array = least + np.take_along_axis(_running(Y), s, axis=1)
         return errors
 
     def _add(self, survivors: IntArray, p: IntArray) -> Array:

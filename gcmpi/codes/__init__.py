@@ -1,0 +1,1 @@
+"""Look at gradient codes: ``python -m gcmpi.codes list|show|error|worst|compare|find``. No MPI."""

@@ -1,0 +1,125 @@
+"""What the commands print and draw: tables that line up, JSON, curves, progress."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gcmpi.codes.choice import Choice
+from gcmpi.errors import Curve, Summary
+
+EVERY = 10.0
+"""Seconds between progress lines where nobody watches."""
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print columns: numbers with six digits to the right, text to the left, ``-`` for None."""
+    texts = [[_text(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
+    left = [not _is_number(value) for value in (texts[0] if texts else headings)]
+    for number, row in enumerate([headings, *texts]):
+        cells = [
+            f"{cell:<{width}}" if is_left else f"{cell:>{width}}"
+            for cell, width, is_left in zip(row, widths, left, strict=True)
+        ]
+        print(("# " if number == 0 else "  ") + "  ".join(cells).rstrip())
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == "-"
+    return True
+
+
+def print_json(objects: Iterable[dict[str, Any]]) -> None:
+    """Print a JSON list, one object a line."""
+    print("[" + ",\n ".join(json.dumps(x, allow_nan=False) for x in objects) + "]")
+
+
+def curve_objects(curve: Curve) -> list[dict[str, Any]]:
+    """Return the points of a curve with the keys s, mean, stderr, max, bound, lower_bound."""
+    return [
+        {
+            "s": p.s,
+            **statistics(p.error),
+            "bound": p.bound.mean if p.bound else None,
+            "lower_bound": p.lower_bound,
+        }
+        for p in curve.points
+    ]
+
+
+def statistics(found: Summary) -> dict[str, float | None]:
+    """Return mean, stderr (null if there is but one error) and max."""
+    stderr = None if math.isnan(found.stderr) else found.stderr
+    return {"mean": found.mean, "stderr": stderr, "max": found.maximum}
+
+
+def plot(path: str, curves: Sequence[tuple[Choice, Curve]]) -> None:
+    """Draw mean errors against the share of stragglers; for one code its bounds too.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib is missing or the file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("--plot needs matplotlib: pip install 'gcmpi[analysis]'") from error
+    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for choice, curve in curves:
+        alone = len(curves) == 1
+        x = [p.s if alone else p.s / choice.n for p in curve.points]
+        scale = 1 if alone else choice.total
+        label = "mean" if alone else choice.name
+        axes.plot(x, [p.error.mean / scale for p in curve.points], "o-", ms=3, label=label)
+        if alone:
+            axes.set_title(f"{choice.name} ($mk$ = {choice.total})", fontsize="medium")
+            axes.plot(x, [p.error.maximum for p in curve.points], "v:", ms=3, label="maximum")
+            upper = [p.bound.mean for p in curve.points if p.bound]
+            if upper:
+                axes.plot(x, upper, "--", label=f"upper bound ({curve.theorem})")
+            axes.plot(x, [p.lower_bound for p in curve.points], "-.", label="lower bound on means")
+    axes.set_xlabel("stragglers $s$" if len(curves) == 1 else "share of stragglers $s/n$")
+    axes.set_ylabel("$\\mathrm{Err}_S$" if len(curves) == 1 else "mean $\\mathrm{Err}_S / (mk)$")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot write --plot {path}: {error}") from error
+
+
+class Progress:
+    """Says on standard error how far the work is: live on a terminal, else every ten seconds."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._live = what, sys.stderr.isatty()
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, of: int) -> None:
+        """Say that `done` of `of` steps are done, if it is time to."""
+        now = time.monotonic()
+        if now - self._last < (0.2 if self._live else EVERY) and not (self._live and done == of):
+            return
+        self._last = now
+        line = f"{self._what}: {done} of {of}"
+        end = "\n" if not self._live else ("\r" + " " * len(line) + "\r" if done == of else "")
+        print(f"\r{line}" if self._live else f"# {line}", end=end, file=sys.stderr, flush=True)

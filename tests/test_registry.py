@@ -1,0 +1,112 @@
+"""Names of parts: what is read, what is written, what is refused."""
+
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gcmpi.registry import Registry, Spec
+
+
+@pytest.fixture(scope="module")
+def registry():
+    parts = Registry("part", supplied=("n",))
+
+    @parts.register("wheel", {"size": 3}, {"size": 5, "spokes": (1, 2)}, exact=True)
+    def wheel(
+        n: int,
+        size: int,
+        spokes: tuple[int, ...] = (1,),
+        ratio: float = 0.5,
+        kind: Literal["steel", "wood"] = "steel",
+        spare: bool = False,
+        load: float | None = None,
+    ) -> tuple[object, ...]:
+        """A wheel.
+
+        More.
+        """
+        return n, size, spokes, ratio, kind, spare, load
+
+    @parts.register("plain")
+    def plain() -> str:
+        return "plain"
+
+    @parts.register("class", {"speed": 1.0})
+    class Train:
+        def __init__(self, speed: float, n: int) -> None:
+            self.speed, self.n = speed, n
+
+    return parts
+
+
+def test_builds_with_options_read_by_their_annotations(registry):
+    text = "wheel:size=4,spokes=1+2+3,ratio=1e-3,kind=wood,spare=true,load=2"
+    assert registry.build(text, n=7, unused=1) == (7, 4, (1, 2, 3), 0.001, "wood", True, 2.0)
+    assert registry.build("wheel:size=4", n=7) == (7, 4, (1,), 0.5, "steel", False, None)
+
+
+def test_a_lone_value_stands_for_the_first_option(registry):
+    assert registry.parse("wheel:9,ratio=2") == Spec("wheel", {"size": 9, "ratio": 2.0})
+
+
+def test_supplies_only_what_a_part_takes(registry):
+    assert registry.build("plain", n=3) == "plain"
+    train = registry.build("class:speed=2", n=3)
+    assert (train.speed, train.n) == (2.0, 3)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"size": st.integers(-5, 5)},
+        optional={
+            "spokes": st.lists(st.integers(-9, 9), min_size=1, max_size=4).map(tuple),
+            "ratio": st.floats(allow_nan=False, allow_infinity=False),
+            "kind": st.sampled_from(["steel", "wood"]),
+            "spare": st.booleans(),
+        },
+    )
+)
+def test_what_is_written_is_read_back(registry, options):
+    assert registry.parse(str(Spec("wheel", options))) == Spec("wheel", options)
+
+
+def test_describes_its_parts(registry):
+    wheel = registry["wheel"]
+    assert [part.name for part in registry] == ["wheel", "plain", "class"]
+    assert wheel.summary == "A wheel."
+    assert wheel.usage == ("wheel:size=,spokes=1,ratio=0.5,kind=steel,spare=false,load=None")
+    assert wheel.traits.exact
+    assert not wheel.traits.redrawn
+    assert wheel.examples == ({"size": 3}, {"size": 5, "spokes": (1, 2)})
+    assert registry["plain"].examples == ({},)
+    assert registry["plain"].usage == "plain"
+
+
+REFUSED = {
+    "wheal:size=1": r"unknown part 'wheal' \(did you mean 'wheel'\?\); choose one of wheel, plain",
+    "zzz": r"unknown part 'zzz'; choose one of wheel, plain, class",
+    "wheel": "part wheel needs size: wheel:size=,",
+    "wheel:size=1,seize=2": r"no option 'seize' \(did you mean 'size'\?\); it takes size, spokes",
+    "wheel:size=1.5": "part wheel: size must be a whole number, not '1.5'",
+    "wheel:size=1,ratio=much": "ratio must be a number, not 'much'",
+    "wheel:size=1,load=none": "load must be a number, not 'none'",
+    "wheel:size=1,kind=gold": "kind must be steel or wood, not 'gold'",
+    "wheel:size=1,spare=yes": "spare must be true or false, not 'yes'",
+    "wheel:size=1,spokes=1+x": r"spokes must be numbers joined by \+",
+    "wheel:ratio=1,5": "'5' is not of the form key=value",
+    "plain:3": "'3' is not of the form key=value",
+    "plain:x=3": "no option 'x'; it takes no options",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.items(), ids=REFUSED)
+def test_refuses(registry, text, message):
+    with pytest.raises(ValueError, match=message):
+        registry.parse(text)
+
+
+def test_a_name_is_registered_once(registry):
+    with pytest.raises(ValueError, match="'plain' is registered twice"):
+        registry.register("plain")(lambda: None)

@@ -1,0 +1,184 @@
+"""Every decoder against `Code.decode`, on codes of full and of deficient rank."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from gcmpi import Code
+from gcmpi.assignments import biregular, coset, cyclic, projective_plane, steiner_triple
+from gcmpi.decoding import (
+    MAX_CONDITION,
+    Downdate,
+    NormalEquations,
+    decoder_for,
+    equal_weights,
+    inverse,
+    least_squares,
+    sparse_least_squares,
+)
+from gcmpi.encodings import random_diagonal, random_hadamard, stacked, uncoded
+
+RNG = np.random.default_rng(0)
+PLANE, COSET = projective_plane(3), coset(9, 2, (0, 1, 3, 4))
+WELL_CONDITIONED = {
+    "plane, random diagonal": Code(PLANE, random_diagonal(PLANE, 2, RNG), 2),
+    "plane, stacked": Code(PLANE, stacked(PLANE, 3), 3),
+    "uncoded": Code(np.eye(6), uncoded(np.eye(6), 1), 1),
+    "columns of different size": Code(PLANE, stacked(PLANE, 1) * 2.0 ** np.arange(13), 1),
+}
+RANK_DEFICIENT = {
+    "coset, stacked": Code(COSET, stacked(COSET, 2), 2),
+    "more workers than parts": Code(COSET, random_diagonal(COSET, 1, RNG), 1),
+    "more subsets than rank": Code(cyclic(6, 2), stacked(cyclic(6, 2), 2), 2),
+    "a worker without weights": Code(PLANE, stacked(PLANE, 2) * (np.arange(13) > 0), 2),
+    "nearly parallel columns": Code(COSET, random_diagonal(COSET, 2, RNG, epsilon=1e-6), 2),
+}
+CODES = WELL_CONDITIONED | RANK_DEFICIENT
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=CODES)
+@pytest.mark.parametrize("make", [Downdate, NormalEquations, lambda: least_squares])
+def test_decoders_agree_with_least_squares(make, code):
+    decoder, rng = make(), np.random.default_rng(1)
+    for q in (0, 0.1, 0.3, 0.6, 0.9, 1):
+        survivors = rng.random(code.n) >= q
+        R, expected = decoder(code, survivors), code.decode(survivors)
+        assert R.shape == (code.n, code.m)
+        assert not R[~survivors].any()
+        assert np.allclose(R, expected, rtol=1e-6, atol=1e-8 * np.abs(expected).max())
+        assert code.residual(R) == pytest.approx(code.error(survivors), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("code", WELL_CONDITIONED.values(), ids=WELL_CONDITIONED)
+@pytest.mark.parametrize("make", [Downdate, NormalEquations])
+def test_well_conditioned_codes_do_without_least_squares(monkeypatch, make, code):
+    monkeypatch.setattr(np.linalg, "lstsq", None)
+    survivors = np.arange(code.n) > 1
+    assert code.residual(make()(code, survivors)) >= 0
+
+
+def test_downdate_remembers_the_last_survivor_sets():
+    code, decoder = CODES["plane, stacked"], Downdate(keep=2)
+    masks = [np.arange(13) != i for i in range(3)]
+    first, second, third = (decoder(code, mask) for mask in masks)
+    assert decoder(code, masks[1]) is second
+    assert decoder(code, masks[2]) is third
+    assert decoder(code, masks[0]) is not first  # forgotten
+    assert decoder(code, masks[2]) is third  # kept: used since
+    with pytest.raises(ValueError, match="read-only"):
+        third[0] = 1
+
+
+def test_downdate_notices_another_code():
+    decoder, everybody = Downdate(), np.ones(13, dtype=bool)
+    for name in ("plane, stacked", "plane, random diagonal", "plane, stacked"):
+        code = CODES[name]
+        assert np.allclose(decoder(code, everybody), code.decode(everybody))
+
+
+def test_normal_equations_notice_another_assignment():
+    decoder, rng = NormalEquations(), np.random.default_rng(3)
+    for A in (PLANE, cyclic(13, 4), PLANE):
+        code = Code(A, random_diagonal(A, 2, rng, epsilon=0.2), 2)
+        survivors = np.arange(13) > 2
+        assert np.allclose(decoder(code, survivors), code.decode(survivors))
+
+
+@pytest.mark.parametrize("make", [Downdate, NormalEquations, lambda: least_squares])
+def test_decoders_refuse_survivors_that_are_not_a_mask(make):
+    with pytest.raises(ValueError, match="survivors must be booleans"):
+        make()(CODES["uncoded"], np.arange(6))
+
+
+def test_the_choice_of_decoder():
+    assert isinstance(decoder_for(31, redrawn=False), Downdate)
+    assert isinstance(decoder_for(1000, redrawn=True), NormalEquations)
+    assert decoder_for(31, redrawn=True) is least_squares
+
+
+def test_equal_weights_are_found_where_there_are_some():
+    rng = np.random.default_rng(2)
+    B = random_diagonal(PLANE, 2, rng, epsilon=0.5)
+    D = equal_weights(Code(PLANE, B, 2))
+    assert np.array_equal(B, np.vstack([PLANE * D[0], PLANE * D[1]]))
+    assert (equal_weights(CODES["coset, stacked"]) == 1).all()
+    assert equal_weights(Code(COSET, random_hadamard(COSET, 2, rng), 2)) is None
+
+
+def test_inverse_is_refused_above_the_condition_number():
+    assert np.allclose(inverse(np.diag([1.0, 1e20])), np.diag([1.0, 1e-20]))  # scaling is harmless
+    # the condition number of these is about 2 / (1 - cosine)
+    good, bad = (
+        np.array([[1, cosine], [cosine, 1]])
+        for cosine in (1 - 8 / MAX_CONDITION, 1 - 1 / MAX_CONDITION)
+    )
+    assert np.allclose(inverse(good) @ good, np.eye(2), atol=1e-6)
+    assert inverse(bad) is None
+    assert inverse(np.ones((2, 2))) is None
+    assert inverse(np.diag([1.0, 0.0])) is None
+
+
+@pytest.mark.parametrize("name", sorted(CODES.keys() - {"nearly parallel columns"}))
+def test_sparse_decoder_agrees(name):
+    code = CODES[name]
+    B = scipy.sparse.csr_array(code.B)
+    for q in (0, 0.3, 0.6, 1):
+        survivors = np.random.default_rng(4).random(code.n) >= q
+        R = sparse_least_squares(B, code.m, survivors)
+        assert not R[~survivors].any()
+        assert np.allclose(R, code.decode(survivors), atol=1e-8)
+
+
+def test_sparse_decoder_says_when_it_does_not_converge():
+    B = scipy.sparse.csr_array(np.diag(np.logspace(-9, 0, 20)) + 0.0)
+    with pytest.raises(ValueError, match="did not reach tolerance=1e-12 in 200 iterations"):
+        sparse_least_squares(B, 1, np.ones(20, dtype=bool))
+
+
+def test_sparse_decoder_on_ten_thousand_workers():
+    """Beyond a dense Gram matrix; optimal because the residual is orthogonal to B_S."""
+    n, m = 9999, 2
+    rng = np.random.default_rng(5)
+    A = scipy.sparse.csr_array(cyclic_sparse(n, (0, 1, 5, 25, 125, 625)))
+    B = scipy.sparse.vstack(
+        [A @ scipy.sparse.diags_array(rng.choice([-1.0, 1.0], n)) for _ in "ab"]
+    )
+    survivors = rng.random(n) > 0.05
+    R = sparse_least_squares(B, m, survivors)
+    residual = B @ R - np.kron(np.eye(m), np.ones((n, 1)))
+    assert np.abs(B[:, survivors].T @ residual).max() < 1e-8
+    assert 0 < np.sum(residual**2) < m * n / 2
+
+
+def cyclic_sparse(n, generators):
+    rows = np.tile(np.arange(n), len(generators))
+    columns = (rows + np.repeat(generators, n)) % n
+    return scipy.sparse.coo_array((np.ones(rows.size), (rows, columns)), (n, n))
+
+
+@pytest.mark.parametrize(
+    ("m", "survivors"), [(3, np.ones(6, dtype=bool)), (2, np.ones(5, dtype=bool)), (2, np.ones(6))]
+)
+def test_sparse_decoder_refuses_shapes_that_do_not_fit(m, survivors):
+    B = scipy.sparse.csr_array(np.ones((4, 6)))
+    with pytest.raises(ValueError, match=r"needs B \(m\*k, n\) and n booleans"):
+        sparse_least_squares(B, m, survivors)
+
+
+def test_a_thousand_workers():
+    """Large enough for blocked factorisations; m k = 2 n."""
+    A = biregular(1000, 500, 4)
+    code = Code(A, random_diagonal(A, 3, np.random.default_rng(7)), 3)
+    survivors = np.arange(1000) % 20 > 0
+    R = Downdate()(code, survivors)
+    residual = code.B @ R - code.target
+    assert np.abs(code.B[:, survivors].T @ residual).max() < 1e-9
+    assert np.allclose(R, NormalEquations()(code, survivors), atol=1e-9)
+
+
+def test_irregular_loads():
+    A = steiner_triple(9)[:7]
+    code = Code(A, random_diagonal(A, 2, np.random.default_rng(8)), 2)
+    survivors = np.arange(9) > 0
+    for decoder in (Downdate(), NormalEquations()):
+        assert np.allclose(decoder(code, survivors), code.decode(survivors))

@@ -45,21 +45,24 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
         f"{e.optimizer}, {e.iterations} iterations",
         f"messages   up {words} x {e.wire} = {up / 1e3:.4g} kB, "
         f"down {problem.d} x {e.dtype} = {down / 1e3:.4g} kB",
-        f"stragglers {e.stragglers}, wait {e.wait}",
+        f"stragglers {e.stragglers}, wait {e.wait}; decoded gradient divided by alpha = "
+        f"{run.alpha[0]:.3g} (0 late) to {run.alpha[code.n // 2]:.3g} ({code.n // 2} late)",
         f"launch     {environment['mpi_library']}; {load}; {threads} BLAS thread(s) a rank",
     ]
     return "".join(f"# {line}\n" for line in lines)
 
 
 class Progress:
-    """One line for an audit, at most one in ten seconds; on a terminal one line that changes."""
+    """A line for an audit, at most one in ten seconds, or in two seconds on a terminal.
 
-    def __init__(self, stream: TextIO, every: float = 10.0) -> None:
-        self._stream, self._every = stream, every
-        self._live = stream.isatty()
+    No line is ever rewritten: under some launchers a log file looks like a terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._every = 2.0 if stream.isatty() else 10.0
         self._last = -np.inf
         self._times: list[float] = []
-        self._failed = False
 
     def begin(self) -> None:
         """Print the heading."""
@@ -71,7 +74,7 @@ class Progress:
         if row.check == 255:
             return
         now = time.monotonic()
-        if not (last or self._live or row.check == 0 or now - self._last >= self._every):
+        if not (last or row.check == 0 or now - self._last >= self._every):
             return
         self._last = now
         median = 1e3 * float(np.median(self._times))
@@ -81,9 +84,7 @@ class Progress:
             f"{row.gradient_error:15.4f} {np.count_nonzero(row.survivors):10d} {median:19.1f} "
             f"{CHECKS[row.check]:>6}"
         )
-        keep = last or row.check == 0 or not self._live
-        print(f"\r{line}" if self._live else line, end="\n" if keep else "", file=self._stream)
-        self._stream.flush()
+        print(line, file=self._stream, flush=True)
 
 
 def timing(columns: Mapping[str, AnyArray]) -> str:

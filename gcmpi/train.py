@@ -237,18 +237,22 @@ def check_ranks(experiment: Experiment, n: int, size: int) -> None:
         return
     raise ValueError(
         f"{experiment.assignment} needs {n + 1} ranks (1 server + {n} workers), not {size}: "
-        f"mpirun -n {n + 1} python -m gcmpi.train{_alternative(size)}"
+        f"mpirun -n {n + 1} python -m gcmpi.train{_alternative(experiment, size)}"
     )
 
 
-def _alternative(size: int) -> str:
-    """Suggest an assignment for the ranks there are."""
+def _alternative(experiment: Experiment, size: int) -> str:
+    """Suggest an assignment for the ranks there are: of the same family, if one is near."""
     from gcmpi import assignments
 
     if size < 2:
         return ""
-    found = assignments.find(size - 1)
-    return f", or --assignment {found[0].spec} for {size}" if found else ""
+    found = assignments.find(size - 1, m=experiment.m)
+    family = experiment.assignment.partition(":")[0]
+    fitting = [entry for entry in (*found.exact, *found.nearest) if entry.n < size]
+    same = [entry for entry in fitting if entry.spec.partition(":")[0] == family]
+    chosen = (same or list(found.exact))[:1]
+    return "".join(f", or --assignment {entry.spec} for {entry.n + 1}" for entry in chosen)
 
 
 def run_server(
@@ -279,25 +283,26 @@ def run_server(
     progress.begin()
     saved = time.monotonic()
 
-    def save(status: str, state: State) -> None:
+    def save(status: str) -> None:
         valid = not report.problems(record.columns)
         recording.write(
             request.output, description, record, state, optimizer.state, status=status, valid=valid
         )
 
-    def keep(row: Iteration, state: State) -> bool:
-        nonlocal saved
+    def keep(row: Iteration, new: State) -> bool:
+        nonlocal saved, state
+        state = new
         record.append(row)
         reached = bool(e.target_accuracy) and row.accuracy >= e.target_accuracy
         over = interrupt.asked or reached or row.iteration == e.iterations - 1
         progress.show(row, last=over)
         if not over and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            save("running", state)
+            save("running")
             saved = time.monotonic()
         return over
 
     try:
-        state = serve(
+        serve(
             exchange,
             state,
             iterations=e.iterations,
@@ -311,11 +316,11 @@ def run_server(
             record=keep,
         )
     except BaseException:
-        save("failed", state)
+        save("failed")
         raise
     reached_end = state.t == e.iterations or not interrupt.asked
     status = "complete" if reached_end else "interrupted"
-    save(status, state)
+    save(status)
     print(report.verdict(run, record.columns, str(request.output), status), flush=True)
     if not reached_end:
         report.complain(f"interrupted; go on with --resume {request.output}")
@@ -337,13 +342,12 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
     except ValueError as error:
         if environment.launched()[0] == 0:
             report.complain(str(error))
-        world.broadcast(None)
+        world.hand_out([None] * (world.size - 1))
         return USAGE
-    world.broadcast(run.shared)
-    world.hand_out(run.shards())
     shared = run.shared
+    world.hand_out((shared, rows) for rows in run.shards())
     exchange = MpiExchange(world, shared.problem.d, shared.m, shared.problem.dtype, shared.wire)
-    places = world.gather(environment.place()) or []
+    places = [environment.place(), *(world.receive(rank) for rank in range(1, world.size))]
     status = run_server(request, run, exchange, places, world.library, interrupt)
     if not exchange.close():
         report.complain("some workers did not answer at the end: ending them")
@@ -354,14 +358,15 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
 def work_over_mpi(world: World) -> int:
     """Every other rank: compute until the server says stop."""
     from gcmpi.comm.mpi import MpiLink
-    from gcmpi.training import Shared, Worker, work
+    from gcmpi.training import Shard, Shared, Worker, work
 
-    shared: Shared | None = world.broadcast(None)
-    if shared is None:
+    parts: tuple[Shared, Shard] | None = world.receive()
+    if parts is None:
         return USAGE
-    worker = Worker(world.rank - 1, shared.problem, world.receive(), shared.codes)
+    shared, rows = parts
+    worker = Worker(world.rank - 1, shared.problem, rows, shared.codes)
     link = MpiLink(world, shared.problem.d, shared.m, shared.problem.dtype, shared.wire)
-    world.gather(environment.place())
+    world.report(environment.place())
     work(link, worker, shared.stragglers)
     return VALID
 

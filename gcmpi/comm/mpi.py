@@ -28,7 +28,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import mpi4py
 import numpy as np
@@ -42,8 +42,6 @@ from gcmpi.wire import WireType, pack, unpack
 os.environ.setdefault("OMPI_MCA_btl", "^ofi")
 mpi4py.rc.thread_level = "single"
 from mpi4py import MPI  # noqa: E402
-
-Value = TypeVar("Value")
 
 ANSWER, SILENT, BYE = 0.0, 1.0, 2.0
 UP_HEADER = 6  # kind, iteration, scale, compute, encode and delay seconds
@@ -65,26 +63,27 @@ class World:
 
     @property
     def library(self) -> str:
-        """The MPI library's own description of itself, one line."""
-        return MPI.Get_library_version().strip("\0\n ").splitlines()[0].strip()
+        """The MPI library and its version."""
+        first = MPI.Get_library_version().strip("\0\n ").splitlines()[0]
+        return " ".join(first.partition(",")[0].replace("Version:", "").split())
 
-    def broadcast(self, value: Value | None) -> Value:
-        """Return rank 0's value on every rank."""
-        received: Value = self.comm.bcast(value)
-        return received
-
-    def gather(self, value: Value) -> list[Value] | None:
-        """Return every rank's value on rank 0, None elsewhere."""
-        return self.comm.gather(value)
-
-    def hand_out(self, values: Iterable[Value]) -> None:
+    def hand_out(self, values: Iterable[object]) -> None:
         """Send the next value to each worker in turn; only one of them is in memory at a time."""
         for worker, value in enumerate(values):
             self.comm.send(value, dest=worker + 1, tag=SETUP_TAG)
 
-    def receive(self) -> Any:
-        """Return what `hand_out` sends to this worker."""
-        return self.comm.recv(source=0, tag=SETUP_TAG)
+    def report(self, value: object) -> None:
+        """Send a value to the server."""
+        self.comm.send(value, dest=0, tag=SETUP_TAG)
+
+    def receive(self, source: int = 0) -> Any:
+        """Return what `hand_out` or `report` sends to this rank, asleep until it is there.
+
+        A collective would have every rank that waits burn a core that the others still need.
+        """
+        while not self.comm.Iprobe(source=source, tag=SETUP_TAG):
+            time.sleep(IDLE_SLEEP[1])
+        return self.comm.recv(source=source, tag=SETUP_TAG)
 
     def abort(self, code: int) -> None:
         """End all ranks with an exit code, whatever they are doing."""

@@ -1,0 +1,1 @@
+"""Tests that run inside the ranks of an MPI job."""

@@ -1,0 +1,187 @@
+"""The protocol, seen from inside the ranks: run by tests/test_mpi.py under mpirun.
+
+Order is enforced by files that one rank writes and another waits for, never by sleeping for a
+while: what would hang without the protocol's promise hangs, and the time limit of the launcher
+turns that into a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gcmpi.code import Code
+from gcmpi.comm.mpi import MpiExchange, MpiLink, World
+from gcmpi.training import Message, Replies
+from gcmpi.waiting import All, Deadline, Fastest
+
+WORLD = World()
+N = WORLD.size - 1
+SIGNALS = Path(os.environ["GCMPI_SIGNALS"])
+
+pytestmark = pytest.mark.mpi(min_size=4)
+
+
+def wait_for(name: str) -> None:
+    while not (SIGNALS / name).exists():
+        time.sleep(0.001)
+
+
+def signal(name: str) -> None:
+    (SIGNALS / name).touch()
+
+
+def code(m: int) -> Code:
+    return Code(np.eye(N), np.tile(np.eye(N), (m, 1)), m)
+
+
+def message(t: int, i: int, length: int) -> Message:
+    """Worker i's answer to iteration t: filled with 100 t + i."""
+    return Message(t, np.full(length, 100.0 * t + i), 0.0, 0.0)
+
+
+def fast_worker(link: MpiLink, i: int, length: int) -> list[int]:
+    """Answer everything at once; returns the iterations seen."""
+    seen = []
+    while (request := link.receive()) is not None:
+        t, theta = request
+        assert (theta == t).all(), "parameters of another iteration"
+        seen.append(t)
+        link.reply(message(t, i, length))
+    return seen
+
+
+def check(replies: Replies, t: int, workers: list[int]) -> None:
+    """The survivors' rows are their answers to this very iteration."""
+    for i in workers:
+        assert replies.survivors[i]
+        assert (replies.Y[i] == 100 * t + i).all()
+
+
+@pytest.mark.parametrize("d", [1000, 200_000])
+def test_send_trap(d: int) -> None:
+    """The server goes on without a worker that has not even posted its receive.
+
+    Above the eager limit a send completes only when its receiver is ready. The last worker does
+    not listen until the server has finished iteration 2.
+    """
+    name = f"trap-{d}"
+    length = d // 2
+    if WORLD.rank == 0:
+        exchange = MpiExchange(WORLD, d, 2, np.float64, "float64")
+        rule = Fastest(N - 1)
+        sent = []
+        for t in range(3):
+            replies = exchange.exchange(t, np.full(d, float(t)), rule)
+            check(replies, t, list(range(N - 1)))
+            assert not replies.survivors[N - 1]
+            assert not replies.late
+            sent.append(replies.bytes_down)
+        assert sent[1] < sent[0], "a theta was sent to a worker that had not had the last one"
+        signal(name)
+        # now it answers, first to iteration 0 (late), then to what is current
+        late = []
+        for t in range(3, 6):
+            replies = exchange.exchange(t, np.full(d, float(t)), All())
+            check(replies, t, list(range(N)))
+            late += replies.late
+        assert [(t, i) for t, i, _ in late] == [(0, N - 1)]
+        assert exchange.close()
+        return
+    link = MpiLink(WORLD, d, 2, np.float64, "float64")
+    last = WORLD.rank == N
+    if last:
+        wait_for(name)
+    seen = fast_worker(link, WORLD.rank - 1, length)
+    # the slow one skips the iterations in between
+    assert seen == ([0, 3, 4, 5] if last else [0, 1, 2, 3, 4, 5])
+
+
+def test_late_message_is_dropped_and_counted() -> None:
+    """An answer that comes an iteration late is not taken for an answer to this one."""
+    d, length = 50_000, 25_000
+    if WORLD.rank == 0:
+        exchange = MpiExchange(WORLD, d, 2, np.float64, "float64")
+        first = exchange.exchange(0, np.zeros(d), Fastest(N - 1))
+        assert list(np.flatnonzero(~first.survivors)) == [0]
+        assert np.isnan(first.arrival_seconds[0])
+        signal("late")
+        second = exchange.exchange(1, np.ones(d), All())
+        check(second, 1, list(range(N)))
+        assert [(t, i) for t, i, _ in second.late] == [(0, 0)]
+        assert second.late[0][2] > 0
+        assert second.bytes_up > N * length * 8, "the stale message's bytes count too"
+        assert exchange.close()
+        return
+    link = MpiLink(WORLD, d, 2, np.float64, "float64")
+    i = WORLD.rank - 1
+    while (request := link.receive()) is not None:
+        t, _ = request
+        if i == 0 and t == 0:
+            wait_for("late")
+        link.reply(message(t, i, length))
+
+
+def test_silent_worker_is_served_again_but_never_counted() -> None:
+    """Silence in iteration 0 ends the wait when nobody else can answer, and costs nothing later."""
+    d = 1000
+    if WORLD.rank == 0:
+        exchange = MpiExchange(WORLD, d, 1, np.float64, "float64")
+        first = exchange.exchange(0, np.zeros(d), All())
+        assert list(first.survivors) == [False] + [True] * (N - 1)
+        assert not first.late
+        second = exchange.exchange(1, np.ones(d), All())
+        check(second, 1, list(range(N)))
+        # a rule with a time limit is not told: it waits until the time is over
+        third = exchange.exchange(2, np.full(d, 2.0), Deadline(0.2))
+        assert third.exchange_seconds >= 0.2
+        assert not third.survivors[0]
+        assert exchange.close()
+        return
+    link = MpiLink(WORLD, d, 1, np.float64, "float64")
+    i = WORLD.rank - 1
+    while (request := link.receive()) is not None:
+        t, _ = request
+        if i == 0 and t != 1:
+            link.stay_silent(t)
+        else:
+            link.reply(message(t, i, d))
+
+
+def test_end_does_not_wait_for_a_long_delay() -> None:
+    """STOP reaches a worker in the middle of a delay of an hour: it says goodbye at once."""
+    d = 100_000
+    if WORLD.rank == 0:
+        exchange = MpiExchange(WORLD, d, 1, np.float64, "float64")
+        replies = exchange.exchange(0, np.zeros(d), Fastest(N - 1))
+        assert not replies.survivors[0]
+        assert exchange.close()
+        return
+    link = MpiLink(WORLD, d, 1, np.float64, "float64")
+    i = WORLD.rank - 1
+    while (request := link.receive()) is not None:
+        t, _ = request
+        delay = 3600.0 if i == 0 else 0.0
+        link.reply(Message(t, np.zeros(d), 0.0, 0.0, delay))
+
+
+@pytest.mark.parametrize("wire", ["float16", "float32", "float64"])
+def test_wire_types(wire: str) -> None:
+    """Values survive within the precision of the wire, tiny ones too, whatever the length."""
+    for t, (d, m) in enumerate([(1, 1), (7, 2), (1001, 3), (3, 5)]):
+        length = -(-d // m)
+        values = 1e-7 * np.linspace(1, 2, length)
+        if WORLD.rank == 0:
+            exchange = MpiExchange(WORLD, d, m, np.float32, wire)  # type: ignore[arg-type]
+            replies = exchange.exchange(t, np.zeros(d, np.float32), All())
+            precision = max(np.finfo(wire).eps, np.finfo(np.float32).eps)
+            np.testing.assert_allclose(replies.Y, np.tile(values, (N, 1)), rtol=2 * precision)
+            assert exchange.close()
+        else:
+            link = MpiLink(WORLD, d, m, np.float32, wire)  # type: ignore[arg-type]
+            while (request := link.receive()) is not None:
+                link.reply(Message(request[0], values.astype(np.float32), 0.0, 0.0))

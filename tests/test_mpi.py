@@ -1,0 +1,165 @@
+"""Jobs under mpirun: the protocol's promises, and the train command at several sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, Run
+
+PLANE2 = ("--assignment", "projective-plane:order=2")
+QUICK = ("--problem", "softmax", "--optimizer", "sgd:rate=0.1", "--audit-every", "5")
+
+
+def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert "VALID" in lines
+    assert lines[-1].startswith("RESULT ")
+    figures: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
+    assert figures["valid"]
+    return figures
+
+
+def iterations(path: Path) -> dict[str, Any]:
+    with h5py.File(path) as file:
+        return {name: data[()] for name, data in file["iterations"].items()}
+
+
+def final(path: Path) -> Any:
+    with h5py.File(path) as file:
+        return file["final/theta"][()]
+
+
+def test_protocol(mpi: Run, environment: dict[str, str], tmp_path: Path) -> None:
+    """Everything in tests/mpi/inside_protocol.py, inside 4 ranks."""
+    environment["GCMPI_SIGNALS"] = str(tmp_path)
+    done = mpi(
+        4, "-m", "pytest", "--with-mpi", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:timeout",
+        "-o", "addopts=", "-o", "timeout=0", "-W", "ignore::pytest.PytestConfigWarning",
+        "--rootdir", ROOT, "-c", ROOT / "pyproject.toml",
+        ROOT / "tests" / "mpi" / "inside_protocol.py",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
+    assert done.stdout.count("8 passed") == 4
+
+
+def test_main_job_smoke(train: Run, tmp_path: Path) -> None:
+    """The standard command: 32 ranks, the default experiment."""
+    done = train(32, "--smoke")
+    figures = result(done)
+    assert figures["workers"] == 31
+    assert figures["iterations"] == 5
+    assert (tmp_path / figures["output"]).exists()
+    assert "projective-plane:order=5 + random-diagonal, m=2" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("ranks", "arguments"),
+    [
+        (8, PLANE2),
+        (14, ("--assignment", "projective-plane:order=3")),
+        (55, ("--assignment", "coset:k=27,m=2,generators=0+1+3+9+20")),
+        (2, ("--assignment", "uncoded:n=1", "--encoding", "uncoded", "--m", "1")),
+    ],
+)
+def test_sizes(train: Run, ranks: int, arguments: tuple[str, ...]) -> None:
+    assert result(train(ranks, *arguments, *QUICK, "--smoke"))["workers"] == ranks - 1
+
+
+def test_per_subset_gradients_over_mpi(train: Run) -> None:
+    """An encoding with its own weight for each (worker, subset) pair passes its check too."""
+    figures = result(
+        train(7, "--assignment", "biregular:n=6,k=3,delta=2,seed=0", "--encoding",
+              "random-hadamard", *QUICK, "--stragglers", "none", "--wait", "all", "--smoke")
+    )  # fmt: skip
+    assert figures["gradient_error_median"] < 1e-4, "exact when nobody is late"
+
+
+def test_worker_slow_in_one_of_three_counts_in_the_others(train: Run, tmp_path: Path) -> None:
+    """Worker 2 is late in every third iteration; it skips to the newest parameters.
+
+    It misses the iteration in which it is slow, is given the next one in the middle, and answers
+    that in time. A queue of old parameters would make it miss nearly all.
+    """
+    seconds = np.ones((60, 7))
+    seconds[::3, 2] += 0.3
+    np.savetxt(tmp_path / "trace.csv", seconds, delimiter=",")
+    late = ("--stragglers", "trace:trace.csv", "--wait", "deadline:0.2")
+    job = (*PLANE2, *QUICK, "--iterations", "60", "--dataset", "mixture", *late)
+    figures = result(train(8, *job, "--output", "run.h5"))
+    rows = iterations(tmp_path / "run.h5")
+    assert not rows["survivors"][::3, 2].any()
+    assert 0.55 <= rows["survivors"][:, 2].mean() <= 0.67
+    assert figures["stale_messages"] >= 18
+    late = rows["late_seconds"][::3, 2]
+    assert (late[np.isfinite(late)] > 0.25).all()
+
+
+def test_mpi_and_simulated_runs_agree(train: Run, alone: Run, tmp_path: Path) -> None:
+    """The same survivors give the same parameters, over messages or in one process."""
+    exact = ("--dtype", "float64", "--wire", "float64")
+    late = ("--stragglers", "shifted-exponential:mean=0.02", "--wait", "fastest:5")
+    result(train(8, *PLANE2, *QUICK, *exact, *late, "--iterations", "20", "--output", "mpi.h5"))
+    again = ("--config", "mpi.h5", "--stragglers", "replay:mpi.h5", "--wait", "all")
+    result(alone("-m", "gcmpi.train", *again, "--simulate", "--output", "simulated.h5"))
+    a, b = tmp_path / "mpi.h5", tmp_path / "simulated.h5"
+    assert (iterations(a)["survivors"] == iterations(b)["survivors"]).all()
+    assert (iterations(a)["survivors"].sum(axis=1) >= 5).all()
+    assert not iterations(a)["survivors"].all()
+    np.testing.assert_allclose(final(a), final(b), rtol=1e-12, atol=1e-15)
+
+
+def test_interrupt_checkpoint_resume(
+    mpirun: str, environment: dict[str, str], train: Run, tmp_path: Path
+) -> None:
+    """SIGUSR1: a readable file and exit status 75; --resume ends where an undisturbed run does."""
+    run = (*PLANE2, *QUICK, "--dtype", "float64", "--wait", "all", "--optimizer", "momentum",
+           "--stragglers", "bernoulli:q=0.3", "--iterations", "200", "--dataset", "mixture")  # fmt: skip
+    command = [mpirun, "-n", "8", sys.executable, "-m", "gcmpi.train", *run, "--output", "cut.h5"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout is not None
+        for line in job.stdout:
+            if not line.startswith("#"):
+                break  # the first iteration is done
+        time.sleep(0.2)
+        os.kill(job.pid, signal.SIGUSR1)
+        rest, _ = job.communicate(timeout=60)
+    assert job.returncode == 75, rest
+    with h5py.File(tmp_path / "cut.h5") as file:
+        assert file.attrs["status"] == "interrupted"
+        done = int(file["final"].attrs["iteration"])
+        assert 0 < done < 200
+        assert len(file["iterations/loss"]) == done
+    result(train(8, "--resume", "cut.h5"))
+    result(train(8, *run, "--output", "whole.h5"))
+    assert len(iterations(tmp_path / "cut.h5")["loss"]) == 200
+    np.testing.assert_array_equal(final(tmp_path / "cut.h5"), final(tmp_path / "whole.h5"))
+
+
+def test_crash_of_one_rank_ends_all(mpi: Run, tmp_path: Path) -> None:
+    """An exception on a worker, with the server waiting for it: one traceback, no hang."""
+    script = tmp_path / "crash.py"
+    script.write_text(
+        "import sys\n"
+        "from gcmpi import train, training\n"
+        "def answer(self, t, theta):\n"
+        "    raise ArithmeticError('broken worker')\n"
+        "training.Worker.answer = answer\n"
+        f"sys.exit(train.main({[*PLANE2, '--smoke']!r}))\n"
+    )
+    done = mpi(8, script, timeout=60)
+    assert done.returncode not in (0, 2, 3, 75)
+    assert "ArithmeticError: broken worker" in done.stderr

@@ -1,0 +1,207 @@
+"""Gradients against finite differences, subsets against the whole, and reading data."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gcmpi import seeds
+from gcmpi.problems import load, partition, prepare
+from gcmpi.problems.datasets import canonical
+from gcmpi.registry import PROBLEMS
+
+MODELS = [(part.name, dict(example)) for part in PROBLEMS for example in part.examples]
+
+
+def rows(classes: int, count: int = 12, features: int = 5):
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(count, features)), rng.integers(0, classes, count)
+
+
+def make(name: str, options: dict, classes: int, dtype: str = "float64"):
+    part = PROBLEMS[name]
+    return part.function(features=5, classes=classes, dtype=dtype, **options)
+
+
+@pytest.mark.parametrize(("name", "options"), MODELS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_gradient_is_the_derivative_of_the_loss(name, options, classes):
+    problem = make(name, options, classes)
+    X, y = rows(classes)
+    Y = problem.targets(y)
+    rng = np.random.default_rng(2)
+    theta = problem.initial(rng) + 0.1 * rng.normal(size=problem.d)
+    gradient = problem.gradient(theta, X, Y)
+    step = 1e-6
+    for direction in np.eye(problem.d):
+        ahead = problem.loss(theta + step * direction, X, Y)
+        behind = problem.loss(theta - step * direction, X, Y)
+        assert gradient @ direction == pytest.approx((ahead - behind) / (2 * step), abs=2e-7)
+
+
+@pytest.mark.parametrize(("name", "options"), MODELS)
+def test_float32_follows_float64(name, options):
+    X, y = rows(3)
+    wide, narrow = (make(name, options, 3, dtype) for dtype in ("float64", "float32"))
+    theta = 0.3 * np.random.default_rng(3).normal(size=wide.d)
+    exact = wide.gradient(theta, X, wide.targets(y), 0.5)
+    rounded = narrow.gradient(
+        theta.astype(np.float32), X.astype(np.float32), narrow.targets(y), 0.5
+    )
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(rounded, exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "options"), MODELS)
+def test_subset_gradients_add_up(name, options):
+    problem = make(name, options, 3)
+    X, y = rows(3, count=17)
+    Y = problem.targets(y)
+    theta = problem.initial(np.random.default_rng(4)) + 0.1
+    parts = sum(problem.gradient(theta, X[s], Y[s], 1 / 17) for s in partition(17, 5))
+    np.testing.assert_allclose(parts, problem.gradient(theta, X, Y, 1 / 17), rtol=1e-12, atol=1e-15)
+
+
+def test_row_weights_are_weights():
+    problem = make("mlp", {"hidden": 4}, 3)
+    X, y = rows(3)
+    Y = problem.targets(y)
+    theta = problem.initial(np.random.default_rng(5))
+    weights = np.arange(len(X), dtype=float)
+    each = [w * problem.gradient(theta, X[[i]], Y[[i]]) for i, w in enumerate(weights)]
+    np.testing.assert_allclose(problem.gradient(theta, X, Y, weights), sum(each), atol=1e-12)
+
+
+def test_heads_do_not_overflow():
+    for name in ("logistic", "softmax", "least-squares"):
+        problem = make(name, {}, 3)
+        X, y = rows(3)
+        theta = np.full(problem.d, 1e3)
+        assert np.isfinite(problem.loss(theta, 100 * X, problem.targets(y)))
+        assert np.isfinite(problem.gradient(theta, 100 * X, problem.targets(y))).all()
+
+
+def test_paper_network():
+    """784-128-10 has the paper's number of parameters."""
+    assert PROBLEMS["mlp"].function(features=784, classes=10).d == 784 * 128 + 128 + 128 * 10 + 10
+
+
+def test_accuracy_counts_correct_rows():
+    X, y = rows(2, count=200)
+    y = (X[:, 0] > 0).astype(int)
+    for name in ("logistic", "softmax"):
+        problem = make(name, {}, 2)
+        theta = problem.initial(np.random.default_rng(0))
+        for _ in range(500):
+            theta = theta - 0.5 * problem.gradient(theta, X, problem.targets(y), 1 / 200)
+        assert problem.accuracy(theta, X, y) > 0.97
+        assert problem.accuracy(theta, X, 1 - y) < 0.03
+
+
+def test_partition_leaves_nothing_out():
+    for count, k in ((8000, 31), (10, 10), (11, 4)):
+        subsets = partition(count, k)
+        sizes = [s.stop - s.start for s in subsets]
+        assert len(subsets) == k
+        assert sum(sizes) == count
+        assert max(sizes) - min(sizes) <= 1
+        assert subsets[0].start == 0
+        assert all(a.stop == b.start for a, b in zip(subsets, subsets[1:], strict=False))
+    with pytest.raises(ValueError, match="5 subsets need at least 5 training rows, not 3"):
+        partition(3, 5)
+
+
+def rng() -> np.random.Generator:
+    return seeds.generator(0, seeds.DATA)
+
+
+def test_mnist_10k_is_shuffled_digits():
+    data = load("mnist-10k", rng())
+    assert data.X.shape == (8000, 784)
+    assert data.X_test.shape == (2000, 784)
+    assert data.classes == 10
+    counts = np.bincount(np.concatenate([data.y, data.y_test]))
+    assert counts.min() > 850
+    # shuffled: every class appears early
+    assert len(set(data.y[:100].tolist())) == 10
+    again = load("mnist-10k", rng())
+    assert (again.X == data.X).all()
+    other = load("mnist-10k", seeds.generator(1, seeds.DATA))
+    assert (other.y != data.y).any()
+    pixels = prepare(data.X[:10], np.float32)
+    assert pixels.dtype == np.float32
+    assert pixels.max() <= 1
+    with pytest.raises(ValueError, match="test must be 1 to 9999"):
+        load("mnist-10k:test=20000", rng())
+
+
+def test_mixture_follows_tandon():
+    """Rows have standard deviation 10/sqrt(p); the labels follow the logistic model."""
+    data = load("mixture:rows=20000,features=25", rng())
+    assert data.X.shape == (16000, 25)
+    assert len(data.y_test) == 4000
+    assert data.X.std() == pytest.approx(10 / 5, rel=0.02)
+    # the best linear rule recovers the signs beta: |x' beta| is large, so labels are predictable
+    correlation = data.X.T @ (2.0 * data.y - 1)
+    beta = np.sign(correlation)
+    agreement = np.mean(((data.X @ beta) > 0) == (data.y == 1))
+    assert agreement > 0.9
+
+
+def write_idx(path: Path, values: np.ndarray, compress: bool = False) -> None:
+    head = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
+    data = head + values.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(data) if compress else data)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_idx_files(tmp_path, compress):
+    X = np.random.default_rng(0).integers(0, 256, (50, 4, 3))
+    y = np.arange(50) % 3
+    images = tmp_path / "train-images-idx3-ubyte"
+    write_idx(images, X, compress)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", y, compress)
+    data = load(canonical(str(images)), rng())
+    assert data.X.shape == (40, 12)
+    assert data.classes == 3
+    # rows and labels still belong together
+    position = {tuple(row): label for row, label in zip(X.reshape(50, -1).tolist(), y, strict=True)}
+    assert all(position[tuple(r)] == v for r, v in zip(data.X.tolist(), data.y, strict=True))
+
+
+def test_npz_files(tmp_path):
+    X, y = rows(3, count=30)
+    np.savez(tmp_path / "a.npz", X=X, y=y)
+    assert load(canonical(str(tmp_path / "a.npz")), rng()).X.shape == (24, 5)
+    np.savez(tmp_path / "b.npz", x_train=X, y_train=y, x_test=X[:4], y_test=y[:4])
+    data = load(f"file:{tmp_path / 'b.npz'}", rng())
+    assert data.X.shape == (30, 5)
+    assert (data.X_test == X[:4]).all()
+
+
+def test_unreadable_data(tmp_path):
+    def refused(name: str, pattern: str) -> None:
+        with pytest.raises(ValueError, match=pattern):
+            load(canonical(str(tmp_path / name)), rng())
+
+    refused("missing.npz", "cannot read dataset .*missing.npz: .*No such file")
+    (tmp_path / "junk.npz").write_bytes(b"junk")
+    refused("junk.npz", "cannot read dataset .*junk.npz")
+    np.savez(tmp_path / "names.npz", images=np.zeros((3, 2)))
+    refused("names.npz", "must hold arrays X and y, .* it has images")
+    np.savez(tmp_path / "one.npz", X=np.zeros((9, 2)), y=np.zeros(9))
+    refused("one.npz", "at least two classes")
+    np.savez(tmp_path / "nan.npz", X=np.full((9, 2), np.nan), y=np.arange(9) % 2)
+    refused("nan.npz", "X must be finite")
+    np.savez(tmp_path / "rows.npz", X=np.zeros((9, 2)), y=np.arange(8) % 2)
+    refused("rows.npz", "must have the same rows")
+    (tmp_path / "x-ubyte").write_bytes(b"not idx at all")
+    refused("x-ubyte", "not an IDX file")
+    whole = tmp_path / "t-images-idx3-ubyte"
+    write_idx(whole, np.zeros((5, 2, 2)))
+    whole.write_bytes(whole.read_bytes()[:-3])
+    refused("t-images-idx3-ubyte", "cut short")

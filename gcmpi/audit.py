@@ -32,9 +32,9 @@ class Auditor:
         self._X, self._X_test = (prepare(X, problem.dtype) for X in (dataset.X, dataset.X_test))
         self._Y, self._y_test = problem.targets(dataset.y), dataset.y_test
         self._subsets = partition(len(dataset.X), k)
-        epsilon = max(np.finfo(wire).eps, np.finfo(problem.dtype).eps)
-        # sums of a few thousand terms; float16 messages lose their smallest entries as well
-        self._rounding = 100 * float(epsilon)
+        # each number is rounded once on its way (float16 loses its smallest ones: the rest of eps),
+        # and comes from sums of a few thousand terms that are added in another order here
+        self._rounding = float(np.finfo(wire).eps) + 100 * float(np.finfo(problem.dtype).eps)
 
     def due(self, t: int) -> bool:
         """Say whether iteration t is to be audited."""

@@ -11,7 +11,6 @@ from functools import cached_property
 
 import numpy as np
 
-import gcmpi.encodings  # noqa: F401  (registers the encodings)
 from gcmpi import seeds
 from gcmpi.code import AnyArray, Array, Code
 from gcmpi.registry import ENCODINGS, Spec

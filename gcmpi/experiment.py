@@ -14,9 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-import gcmpi.assignments
-import gcmpi.encodings
-import gcmpi.recording  # noqa: F401  (importing a module of parts registers them)
 from gcmpi import seeds
 from gcmpi.audit import Auditor
 from gcmpi.code import AnyArray, Array

@@ -9,6 +9,7 @@ every example of every part.
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import types
 import typing
@@ -115,13 +116,16 @@ class Registry:
     ----------
     kind
         What a part is called in messages.
+    homes
+        The modules that register parts; imported when a part is first asked for.
     supplied
         Parameters that whoever builds a part supplies; they are not options. A function that
         has no use for one leaves it out of its signature.
     """
 
-    def __init__(self, kind: str, supplied: Iterable[str] = ()) -> None:
+    def __init__(self, kind: str, homes: Iterable[str], supplied: Iterable[str] = ()) -> None:
         self.kind = kind
+        self._homes = list(homes)
         self.supplied = frozenset(supplied)
         self._parts: dict[str, Part] = {}
 
@@ -154,6 +158,7 @@ class Registry:
 
     def __iter__(self) -> Iterator[Part]:
         """Iterate over the parts in the order of their registration."""
+        self._load()
         return iter(self._parts.values())
 
     def __getitem__(self, name: str) -> Part:
@@ -164,6 +169,7 @@ class Registry:
         ValueError
             If there is none; the message lists the names.
         """
+        self._load()
         if name not in self._parts:
             close = difflib.get_close_matches(name, self._parts, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
@@ -171,6 +177,10 @@ class Registry:
                 f"unknown {self.kind} {name!r}{hint}; choose one of {', '.join(self._parts)}"
             )
         return self._parts[name]
+
+    def _load(self) -> None:
+        while self._homes:
+            importlib.import_module(self._homes.pop())
 
     def parse(self, text: str) -> Spec:
         """Read ``name:key=value,key=value``; a lone value stands for the first option.
@@ -270,10 +280,12 @@ def _describe(kind: Any) -> str:
     return names.get(kind, str(kind))
 
 
-ASSIGNMENTS = Registry("assignment")
-ENCODINGS = Registry("encoding", supplied=("A", "m", "rng"))
-DATASETS = Registry("dataset", supplied=("rng",))
-PROBLEMS = Registry("problem", supplied=("features", "classes", "dtype"))
-OPTIMIZERS = Registry("optimizer")
-STRAGGLERS = Registry("straggler model", supplied=("n", "seed"))
-WAITING = Registry("wait rule")
+ASSIGNMENTS = Registry("assignment", ["gcmpi.assignments"])
+ENCODINGS = Registry("encoding", ["gcmpi.encodings"], supplied=("A", "m", "rng"))
+DATASETS = Registry("dataset", ["gcmpi.problems"], supplied=("rng",))
+PROBLEMS = Registry("problem", ["gcmpi.problems"], supplied=("features", "classes", "dtype"))
+OPTIMIZERS = Registry("optimizer", ["gcmpi.optimizers"])
+STRAGGLERS = Registry(
+    "straggler model", ["gcmpi.recording", "gcmpi.stragglers"], supplied=("n", "seed")
+)
+WAITING = Registry("wait rule", ["gcmpi.waiting"])

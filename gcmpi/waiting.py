@@ -44,6 +44,12 @@ class StopRule(Protocol):
         ...
 
 
+def _until(seconds: float, elapsed: float) -> float:
+    """Return the time left until `seconds`; zero also when only rounding is left."""
+    left = seconds - elapsed
+    return left if left > 1e-9 else 0.0
+
+
 class _Rule:
     """A rule that learns nothing."""
 
@@ -140,10 +146,8 @@ class Deadline(_Rule):
         """Return the time left, or infinity while it is over with too few answers."""
         if answered.all():
             return 0.0
-        left = self.seconds - elapsed
-        if left <= 0 and np.count_nonzero(answered) < self.at_least:
-            return math.inf
-        return max(left, 0.0)
+        left = _until(self.seconds, elapsed)
+        return math.inf if not left and np.count_nonzero(answered) < self.at_least else left
 
 
 class AutoDeadline:
@@ -179,10 +183,8 @@ class AutoDeadline:
         """Return the time left, or infinity while it is over with too few answers."""
         if answered.all():
             return 0.0
-        left = self._seconds - elapsed
-        if left <= 0 and np.count_nonzero(answered) < self._needed:
-            return math.inf
-        return max(left, 0.0)
+        left = _until(self._seconds, elapsed)
+        return math.inf if not left and np.count_nonzero(answered) < self._needed else left
 
     def observe(self, seconds: Array) -> None:
         """Remember the response times that became known in an iteration."""

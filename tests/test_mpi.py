@@ -124,8 +124,9 @@ def test_interrupt_checkpoint_resume(
     mpirun: str, environment: dict[str, str], train: Run, tmp_path: Path
 ) -> None:
     """SIGUSR1: a readable file and exit status 75; --resume ends where an undisturbed run does."""
-    run = (*PLANE2, *QUICK, "--dtype", "float64", "--wait", "all", "--optimizer", "momentum",
-           "--stragglers", "bernoulli:q=0.3", "--iterations", "200", "--dataset", "mixture")  # fmt: skip
+    late = ("--stragglers", "bernoulli:q=0.3", "--wait", "all")
+    work = ("--dataset", "mixture", "--optimizer", "momentum", "--iterations", "200")
+    run = (*PLANE2, *QUICK, *work, *late, "--dtype", "float64")
     command = [mpirun, "-n", "8", sys.executable, "-m", "gcmpi.train", *run, "--output", "cut.h5"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import struct
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_partition_leaves_nothing_out():
         assert sum(sizes) == count
         assert max(sizes) - min(sizes) <= 1
         assert subsets[0].start == 0
-        assert all(a.stop == b.start for a, b in zip(subsets, subsets[1:], strict=False))
+        assert all(a.stop == b.start for a, b in itertools.pairwise(subsets))
     with pytest.raises(ValueError, match="5 subsets need at least 5 training rows, not 3"):
         partition(3, 5)
 
@@ -188,7 +189,7 @@ def test_unreadable_data(tmp_path):
         with pytest.raises(ValueError, match=pattern):
             load(canonical(str(tmp_path / name)), rng())
 
-    refused("missing.npz", "cannot read dataset .*missing.npz: .*No such file")
+    refused("missing.npz", "cannot read dataset .*missing.npz as .npz: .*No such file")
     (tmp_path / "junk.npz").write_bytes(b"junk")
     refused("junk.npz", "cannot read dataset .*junk.npz")
     np.savez(tmp_path / "names.npz", images=np.zeros((3, 2)))

@@ -139,15 +139,11 @@ def file(rng: np.random.Generator, path: str, labels: str = "") -> Dataset:
         If the file cannot be read or does not hold what is needed.
     """
     source = Path(path)
-    try:
-        if source.suffix == ".npz":
-            with np.load(source) as arrays:
-                return _from_arrays(str(path), {key: arrays[key] for key in arrays.files}, rng)
-        X = _read_idx(source)
-        y = _read_idx(Path(labels) if labels else _labels_beside(source))
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"cannot read dataset {path}: {error}") from error
-    return _from_arrays(str(path), {"X": X, "y": y}, rng)
+    if source.suffix == ".npz":
+        return _from_arrays(path, _read_npz(source), rng)
+    X = _read_idx(source)
+    y = _read_idx(Path(labels) if labels else _labels_beside(source))
+    return _from_arrays(path, {"X": X, "y": y}, rng)
 
 
 def _from_arrays(name: str, arrays: dict[str, AnyArray], rng: np.random.Generator) -> Dataset:
@@ -197,16 +193,30 @@ def _labels_beside(images: Path) -> Path:
     return images.with_name(images.name.replace("images-idx3", "labels-idx1"))
 
 
+def _read_npz(path: Path) -> dict[str, AnyArray]:
+    try:
+        with np.load(path) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        # numpy takes whatever is no zip file for an array or a pickle
+        raise ValueError(f"cannot read dataset {path} as .npz: {error}") from error
+
+
 def _read_idx(path: Path) -> AnyArray:
     """Read an IDX file of unsigned bytes: two zeros, type 8, the rank, the shape, the data."""
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (OSError, EOFError) as error:
+        raise ValueError(f"cannot read dataset {path}: {error}") from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise ValueError(f"{path} is not an IDX file of unsigned bytes, nor an .npz")
+        raise ValueError(f"dataset {path} is not an IDX file of unsigned bytes, nor an .npz")
     rank = data[3]
+    if len(data) < 4 + 4 * rank:
+        raise ValueError(f"dataset {path} is cut short in its header")
     shape = np.frombuffer(data, ">u4", rank, 4).astype(int)
     values = np.frombuffer(data, np.uint8, offset=4 + 4 * rank)
     if values.size != shape.prod():
-        raise ValueError(f"{path} is cut short: {values.size} of {shape.prod()} bytes")
+        raise ValueError(f"dataset {path} is cut short: {values.size} of {shape.prod()} bytes")
     return values.reshape(shape)

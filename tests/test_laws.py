@@ -12,7 +12,7 @@ from gcmpi import Code, bounds
 from gcmpi.errors import ErrorEngine, curve, orders, target, worst_set
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
 
-SMALL = 13
+SMALL = 9
 """Workers up to which every m is tried; with more only m = 2."""
 
 

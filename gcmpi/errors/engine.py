@@ -129,7 +129,7 @@ class ErrorEngine:
         clear = np.zeros(len(survivors), dtype=np.intp)
         with suppress(np.linalg.LinAlgError):  # raised if one set of them is rank deficient
             Y, clear = _factor(_ordered(self._G, self._P, survivors, self.total), self.m)
-        again = np.flatnonzero(clear < p.max(axis=1))
+        again = np.flatnonzero(clear < p.max(axis=1, initial=0))
         if again.size:
             C, f = self._compact
             Y[again], clear[again] = _orthogonalise(C.T[survivors[again]], f)

@@ -141,7 +141,7 @@ def worst(options: argparse.Namespace) -> None:
         return
     print(f"# {choice.name}: largest Err_S found, of m k = {choice.total}; seed {options.seed}")
     rows = [
-        (x["s"], x["error"], x["claim_1"], f"  {' '.join(map(str, x['stragglers']))}")
+        (x["s"], x["error"], x["claim_1"], f"  {' '.join(map(str, x['stragglers'])) or '-'}")
         for x in found
     ]
     table(("s", "Err_S", "at least (Claim 1)", "  stragglers"), rows)

@@ -195,14 +195,18 @@ def _free(path: Path) -> Path:
 
 
 class Interrupt:
-    """Remembers SIGINT and SIGUSR1: the server stops after the iteration it is in.
+    """Remembers that somebody wants the run to end: the server stops after the iteration it is in.
 
-    Launchers pass both on to every rank; rank 0 alone decides. A second SIGINT ends it at once.
+    SIGUSR1 is for batch scripts; SIGINT is Ctrl-C under MPICH, SIGTERM what Open MPI's launcher
+    makes of it. Launchers pass them on to every rank; rank 0 alone decides. A second SIGINT ends
+    it at once.
     """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self) -> None:
         self.asked = False
-        for number in (signal.SIGINT, signal.SIGUSR1):
+        for number in self.SIGNALS:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: object) -> None:  # noqa: ARG002
@@ -212,8 +216,8 @@ class Interrupt:
 
     @staticmethod
     def leave_to_server() -> None:
-        """Ignore both signals in this rank from now on."""
-        for number in (signal.SIGINT, signal.SIGUSR1):
+        """Ignore the signals in this rank from now on."""
+        for number in Interrupt.SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 

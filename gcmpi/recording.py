@@ -194,12 +194,12 @@ def _write_code(group: Any, description: Description, columns: Mapping[str, AnyA
     group.attrs["m"] = codes.m
     group.attrs["redrawn"] = int(codes.fixed is None)
     group.attrs["seed"] = str(codes.seed)
-    subset, worker = _scale(group, "subset", k), _scale(group, "worker", n)
+    subset, worker = _scale(group, "subset", np.arange(k)), _scale(group, "worker", np.arange(n))
     _dataset(group, "A", codes.A, "assignment matrix", scales=(subset, worker))
     if codes.fixed is not None:
-        coded_row = _scale(group, "coded_row", codes.m * k)
+        coded_row = _scale(group, "coded_row", np.arange(codes.m * k))
         _dataset(group, "B", codes.fixed, "encoding matrix", scales=(coded_row, worker))
-    count = _scale(group, "straggler_count", n + 1)
+    count = _scale(group, "straggler_count", np.arange(n + 1))
     name = "the gradient decoded with so many stragglers is divided by it"
     _dataset(group, "alpha_by_straggler_count", description.alpha, name, scales=(count,))
     stragglers = n - columns["survivors"].sum(axis=1, dtype=int)
@@ -208,10 +208,8 @@ def _write_code(group: Any, description: Description, columns: Mapping[str, AnyA
 
 
 def _write_iterations(group: Any, columns: Mapping[str, AnyArray], n: int) -> None:
-    iteration = group.create_dataset("iteration", data=columns["iteration"])
-    iteration.make_scale("iteration")
-    iteration.attrs["long_name"] = "iteration, from 0"
-    worker = _scale(group, "worker", n)
+    iteration = _scale(group, "iteration", columns["iteration"])
+    worker = _scale(group, "worker", np.arange(n))
     for name, field in FIELDS.items():
         scales = (iteration, worker) if field.by_worker else (iteration,)
         _dataset(group, name, columns[name], field.long_name, field.units, scales)
@@ -220,17 +218,18 @@ def _write_iterations(group: Any, columns: Mapping[str, AnyArray], n: int) -> No
 def _write_final(group: Any, state: State, optimizer_state: Mapping[str, AnyArray]) -> None:
     group.attrs["iteration"] = state.t
     group.attrs["seconds"] = state.seconds
-    parameter = _scale(group, "parameter", state.theta.size)
+    parameter = _scale(group, "parameter", np.arange(state.theta.size))
     _dataset(group, "theta", state.theta, "parameters", scales=(parameter,))
     for name, value in optimizer_state.items():
         title = f"state of the optimizer: {name}"
         _dataset(group, f"optimizer_{name}", value, title, scales=(parameter,))
 
 
-def _scale(group: Any, name: str, length: int) -> Any:
-    scale = group.create_dataset(name, data=np.arange(length, dtype="i8"))
+def _scale(group: Any, name: str, values: AnyArray) -> Any:
+    scale = group.create_dataset(name, data=values)
     scale.make_scale(name)
     scale.attrs["long_name"] = name.replace("_", " ")
+    scale.attrs["units"] = "1"
     return scale
 
 
@@ -268,6 +267,10 @@ def read(path: Path) -> RunFile:
     """
     import h5py
 
+    if not path.exists():
+        raise ValueError(f"there is no run file {path}")
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"{path} is not a run file of gcmpi.train: it cannot be read as HDF5")
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
@@ -304,8 +307,9 @@ def trace(
 ) -> Table:
     """Delay workers as measured: a CSV or HDF5 table (iterations, workers) of seconds.
 
-    `dataset` names the table in an HDF5 file. See `gcmpi.stragglers.from_trace` for what becomes
-    of the seconds.
+    `dataset` names the table in an HDF5 file. A CSV file has one iteration a line and no heading
+    but comments (#); an empty cell or nan is a worker that never answered. See
+    `gcmpi.stragglers.from_trace` for what becomes of the seconds.
 
     Raises
     ------
@@ -338,12 +342,18 @@ def _read_table(path: Path, dataset: str) -> Array:
 
     try:
         if not h5py.is_hdf5(path):
-            return np.atleast_2d(np.genfromtxt(path, delimiter=",", dtype=np.float64))
+            return _read_csv(path)
         with h5py.File(path, "r") as file:
             tables: list[str] = []
             file.visititems(
-                lambda name, item: tables.append(name) if getattr(item, "ndim", 0) == 2 else None
+                lambda name, item: (
+                    tables.append(name)
+                    if getattr(item, "ndim", 0) == 2 and item.dtype.kind in "fiu"
+                    else None
+                )
             )
+            if not tables:
+                raise ValueError(f"trace {path} has no table of numbers (iterations, workers)")
             if dataset not in tables:
                 raise ValueError(
                     f"trace {path} has no table {dataset!r}; dataset= must be one of "
@@ -353,3 +363,14 @@ def _read_table(path: Path, dataset: str) -> Array:
             return table
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read trace {path}: {error}") from error
+
+
+def _read_csv(path: Path) -> Array:
+    lines = [line.partition("#")[0].strip() for line in path.read_text("utf-8-sig").splitlines()]
+    cells = [[cell.strip() for cell in line.split(",")] for line in lines if line]
+    if len({len(row) for row in cells}) > 1:
+        raise ValueError(f"trace {path} must have the same number of workers in every line")
+    try:
+        return np.array([[float(cell or "nan") for cell in row] for row in cells])
+    except ValueError as error:
+        raise ValueError(f"trace {path} must hold seconds separated by commas: {error}") from error

@@ -35,8 +35,8 @@ SAFE_PIVOT = 1e-5
 """Squared sine from which the Cholesky factor of G is trusted: Err_S is then good to 1e-10."""
 DEPENDENT, INDEPENDENT = 1e-12, 1e-9
 """Sines up to which a column of B counts as dependent on those before, from which as not."""
-CHUNK = 1 << 19
-"""Matrix entries worked on at a time: 4 MiB."""
+CHUNK = 1 << 16
+"""Matrix entries worked on at a time: 512 KiB, so that they stay in a core's cache."""
 
 
 class ErrorEngine:
@@ -128,7 +128,8 @@ class ErrorEngine:
         Y = np.empty((len(survivors), self.m, survivors.shape[1]))
         clear = np.zeros(len(survivors), dtype=np.intp)
         with suppress(np.linalg.LinAlgError):  # raised if one set of them is rank deficient
-            Y, clear = _factor(_ordered(self._G, self._P, survivors, self.total), self.m)
+            Y, pivots = _factor(_ordered(self._G, self._P, survivors, self.total), self.m)
+            clear = _leading(pivots**2 >= SAFE_PIVOT)
         again = np.flatnonzero(clear < p.max(axis=1, initial=0))
         if again.size:
             C, f = self._compact
@@ -178,15 +179,14 @@ def _ordered(M: Array, V: Array, orders: IntArray, bound: float) -> Array:
     return ordered
 
 
-def _factor(M: Array, m: int) -> tuple[Array, IntArray]:
-    """Return the last m rows of the Cholesky factors, and how many pivots are safe.
+def _factor(M: Array, m: int) -> tuple[Array, Array]:
+    """Return the last m rows of the Cholesky factors, and their pivots.
 
-    Shapes: M (sets, p + m, p + m); returns Y (sets, m, p) and counts (sets,).
+    Shapes: M (sets, p + m, p + m); returns Y (sets, m, p) and pivots (sets, p).
     """
     p = M.shape[1] - m
     L = np.asarray(np.linalg.cholesky(M), dtype=np.float64)
-    pivots = np.diagonal(L, axis1=1, axis2=2)[:, :p] ** 2
-    return L[:, p:, :p], _leading(pivots >= SAFE_PIVOT)
+    return L[:, p:, :p], np.diagonal(L, axis1=1, axis2=2)[:, :p]
 
 
 def _orthogonalise(V: Array, f: Array) -> tuple[Array, IntArray]:

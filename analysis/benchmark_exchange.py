@@ -22,6 +22,7 @@ import numpy as np  # noqa: E402
 from gcmpi.comm.mpi import MpiExchange, MpiLink, World  # noqa: E402
 from gcmpi.training import Message  # noqa: E402
 from gcmpi.waiting import All  # noqa: E402
+from gcmpi.wire import Dense  # noqa: E402
 
 BLOCKS, ITERATIONS = 15, 10
 
@@ -30,7 +31,7 @@ def serve(world: World, d: int, m: int) -> tuple[list[float], list[float], float
     """Return seconds an iteration, block by block: ours and the bare pattern's; and the copies'."""
     raw = world.comm.Dup()
     n, length = world.size - 1, -(-d // m)
-    exchange = MpiExchange(world, d, m, np.float32, "float32")
+    exchange = MpiExchange(world, d, np.float32, Dense(-(-d // m), "float32"))
     theta = np.zeros(d, np.float32)
     Y = np.zeros((n, length), np.float32)
     ours, bare = [], []
@@ -61,7 +62,7 @@ def serve(world: World, d: int, m: int) -> tuple[list[float], list[float], float
 def work(world: World, d: int, m: int) -> None:
     """Answer at once, in both patterns."""
     raw = world.comm.Dup()
-    link = MpiLink(world, d, m, np.float32, "float32")
+    link = MpiLink(world, d, np.float32, Dense(-(-d // m), "float32"))
     theta = np.zeros(d, np.float32)
     y = np.zeros(-(-d // m), np.float32)
     for _ in range(BLOCKS):

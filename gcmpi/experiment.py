@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import hashlib
@@ -16,7 +17,7 @@ import numpy as np
 
 from gcmpi import seeds
 from gcmpi.audit import Auditor
-from gcmpi.code import AnyArray, Array
+from gcmpi.code import AnyArray, Array, message_length
 from gcmpi.codebook import CodeBook
 from gcmpi.comm.simulated import SimulatedExchange
 from gcmpi.decoding import Decoder, decoder_for
@@ -25,6 +26,7 @@ from gcmpi.optimizers import Optimizer
 from gcmpi.problems import Dataset, datasets, load
 from gcmpi.registry import (
     ASSIGNMENTS,
+    COMPRESSORS,
     DATASETS,
     ENCODINGS,
     OPTIMIZERS,
@@ -36,7 +38,7 @@ from gcmpi.registry import (
 )
 from gcmpi.training import Shard, Shared, Worker, shard
 from gcmpi.waiting import StopRule
-from gcmpi.wire import WireType
+from gcmpi.wire import Wire, WireType
 
 REGISTRIES: Mapping[str, Registry] = {
     "assignment": ASSIGNMENTS,
@@ -46,6 +48,7 @@ REGISTRIES: Mapping[str, Registry] = {
     "optimizer": OPTIMIZERS,
     "stragglers": STRAGGLERS,
     "wait": WAITING,
+    "compression": COMPRESSORS,
 }
 
 
@@ -65,6 +68,8 @@ class Experiment:
         How late workers are made, and when the server stops waiting.
     wire
         The type of the coded vectors on their way.
+    compression
+        What is left out of them, for comparison with codes of the same number of bytes.
     seed
         Data split, initial parameters, codes and stragglers follow from it, independently.
     rescale
@@ -94,6 +99,7 @@ class Experiment:
     stragglers: str = "bernoulli:q=0.25"
     wait: str = "deadline:auto"
     wire: WireType = "float32"
+    compression: str = "none"
     seed: int = 0
     rescale: Literal["alpha", "none"] = "alpha"
     audit_every: int = 10
@@ -228,7 +234,7 @@ class Run:
         """A new auditor."""
         e = self.experiment
         problem, k = self.shared.problem, self.A.shape[0]
-        return Auditor(problem, self.dataset, k, e.wire, e.audit_every, e.iterations - 1)
+        return Auditor(problem, self.dataset, k, self.shared.wire, e.audit_every, e.iterations - 1)
 
     def shards(self) -> Iterator[Shard]:
         """Yield the rows of worker 0, 1, ..."""
@@ -240,7 +246,8 @@ class Run:
         """Return the exchange on a virtual clock, all workers in this process."""
         s = self.shared
         workers = [Worker(i, s.problem, rows, s.codes) for i, rows in enumerate(self.shards())]
-        return SimulatedExchange(workers, s.stragglers, s.m, s.wire, compute_seconds)
+        wires = [copy.deepcopy(s.wire) for _ in workers]
+        return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
 
 
 def assignment_matrix(experiment: Experiment) -> AnyArray:
@@ -274,7 +281,16 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     problem = PROBLEMS.build(
         e.problem, features=dataset.features, classes=dataset.classes, dtype=e.dtype
     )
-    return Run(e, Shared(problem, codes, stragglers, e.m, e.wire), dataset, _alpha(e, codes))
+    wire: Wire = COMPRESSORS.build(
+        e.compression, length=message_length(problem.d, e.m), dtype=e.wire, seed=e.seed
+    )
+    if wire.remembers and codes.fixed is None:
+        raise ValueError(
+            f"--compression {e.compression} adds what it left out to the next message, which means "
+            f"nothing when the code changes in every iteration: give feedback=false, or an "
+            f"encoding that stays the same in place of {e.encoding}"
+        )
+    return Run(e, Shared(problem, codes, stragglers, wire), dataset, _alpha(e, codes))
 
 
 def _alpha(e: Experiment, codes: CodeBook) -> Array:

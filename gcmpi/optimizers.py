@@ -43,7 +43,7 @@ class GradientDescent:
         self.rate = _positive("sgd", rate)
         self.state: dict[str, AnyArray] = {}
 
-    def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:  # noqa: ARG002
+    def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
         """Return theta - rate * gradient."""
         moved: AnyArray = theta - self.rate * gradient
         return moved
@@ -59,7 +59,7 @@ class Momentum:
         self.nesterov = nesterov
         self.state: dict[str, AnyArray] = {}
 
-    def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:  # noqa: ARG002
+    def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
         """Return the parameters after one step."""
         velocity = self.state.setdefault("velocity", np.zeros_like(theta))
         velocity *= self.momentum

@@ -289,3 +289,4 @@ STRAGGLERS = Registry(
     "straggler model", ["gcmpi.recording", "gcmpi.stragglers"], supplied=("n", "seed")
 )
 WAITING = Registry("wait rule", ["gcmpi.waiting"])
+COMPRESSORS = Registry("compression", ["gcmpi.wire"], supplied=("length", "dtype", "seed"))

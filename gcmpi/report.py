@@ -11,9 +11,10 @@ from typing import Any, TextIO
 import numpy as np
 
 import gcmpi
-from gcmpi.code import AnyArray, message_length
+from gcmpi.code import AnyArray
 from gcmpi.experiment import Run
 from gcmpi.training import Iteration
+from gcmpi.wire import storage
 
 HEADING = (
     "#  iteration   time [s]      loss  accuracy  gradient error  survivors "
@@ -27,8 +28,8 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
     e = run.experiment
     code = run.shared.codes.code(0)
     problem = run.shared.problem
-    words = message_length(problem.d, e.m)
-    up, down = words * np.dtype(e.wire).itemsize, problem.d * problem.dtype.itemsize
+    wire = run.shared.wire
+    up, down = wire.elements * storage(wire.dtype).itemsize, problem.d * problem.dtype.itemsize
     ranks, cores = int(environment["ranks"]), int(environment["cores"])
     threads = int(environment["blas_threads"])
     load = f"{ranks} ranks on {environment['hosts'].count(',') + 1} host(s), {cores} cores"
@@ -43,7 +44,7 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
         f"load {code.delta}, replication {code.gamma}",
         f"problem    {e.problem} on {e.dataset}: d={problem.d} {e.dtype}, "
         f"{e.optimizer}, {e.iterations} iterations",
-        f"messages   up {words} x {e.wire} = {up / 1e3:.4g} kB, "
+        f"messages   up {wire.length} x {e.wire}, compression {e.compression} = {up / 1e3:.4g} kB, "
         f"down {problem.d} x {e.dtype} = {down / 1e3:.4g} kB",
         f"stragglers {e.stragglers}, wait {e.wait}; decoded gradient divided by alpha = "
         f"{run.alpha[0]:.3g} (0 late) to {run.alpha[code.n // 2]:.3g} ({code.n // 2} late)",
@@ -71,7 +72,7 @@ class Progress:
     def show(self, row: Iteration, *, last: bool) -> None:
         """Show an iteration if it was audited and it is time to, or it is the last."""
         self._times.append(row.exchange_seconds + row.decode_seconds + row.update_seconds)
-        if row.check == 255:
+        if not np.isfinite(row.accuracy):  # not audited
             return
         now = time.monotonic()
         if not (last or row.check == 0 or now - self._last >= self._every):
@@ -130,7 +131,7 @@ def problems(columns: Mapping[str, AnyArray]) -> list[str]:
             f"the decoded gradient broke the code's promise in {failed.size} audit(s), first in "
             f"iteration {failed[0]}"
         )
-    losses = columns["loss"][columns["check"] != 255]
+    losses = columns["loss"][np.isfinite(columns["accuracy"])]
     if losses.size and not np.isfinite(losses).all():
         wrong.append("the loss is not finite (a smaller rate may help)")
     if not columns["survivors"].any():
@@ -141,7 +142,7 @@ def problems(columns: Mapping[str, AnyArray]) -> list[str]:
 def summary(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -> dict[str, Any]:
     """Return the figures of a run for programs; None where there is none."""
     e = run.experiment
-    audited = np.flatnonzero(columns["check"] != 255)
+    audited = np.flatnonzero(np.isfinite(columns["accuracy"]))
     timed = columns["warmup"] == 0
     iteration = np.sum([columns[f"{name}_seconds"] for name in TIMED], axis=0)
     reached = audited[columns["accuracy"][audited] >= e.target_accuracy]

@@ -41,7 +41,7 @@ class NoStragglers:
     n: int
     unit: Unit = field(default="seconds", init=False)
 
-    def delays(self, t: int) -> Array:  # noqa: ARG002
+    def delays(self, t: int) -> Array:
         """Return zeros, shape (n,)."""
         return np.zeros(self.n)
 
@@ -200,7 +200,7 @@ class SlowSet:
             raise ValueError(f"stragglers slow-set needs factor >= 1, not factor={self.factor}")
         _rates("slow-set", self.rates, self.n)
 
-    def delays(self, t: int) -> Array:  # noqa: ARG002
+    def delays(self, t: int) -> Array:
         """Return factor - 1 for the slow workers and 0 for the others, shape (n,)."""
         delays = np.zeros(self.n)
         delays[list(self.workers)] = self.factor - 1

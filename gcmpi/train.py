@@ -60,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="PART",
         help="deadline:SECONDS, deadline:auto, fastest:COUNT, all or decodable:TOLERANCE",
     )
-    add("--wire", metavar="TYPE", help="coded vectors: float16, float32 or float64")
+    add("--wire", metavar="TYPE", help="coded vectors: float16, bfloat16, float32 or float64")
+    add("--compression", metavar="PART", help="none, rand-k:fraction= or top-k:fraction=")
     add("--seed", metavar="SEED", help="of data split, parameters, codes and stragglers")
     add("--rescale", metavar="HOW", help="alpha (divide by the mean shrinkage) or none")
     add("--audit-every", metavar="T", help="iterations between audits (untimed)")
@@ -97,7 +98,8 @@ class Request:
 
 SETTINGS = (
     "assignment", "encoding", "m", "problem", "dataset", "dtype", "optimizer", "iterations",
-    "stragglers", "wait", "wire", "seed", "rescale", "audit_every", "target_accuracy",
+    "stragglers", "wait", "wire", "compression", "seed", "rescale", "audit_every",
+    "target_accuracy",
 )  # fmt: skip
 
 
@@ -209,7 +211,7 @@ class Interrupt:
         for number in self.SIGNALS:
             signal.signal(number, self._note)
 
-    def _note(self, number: int, frame: object) -> None:  # noqa: ARG002
+    def _note(self, number: int, frame: object) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
@@ -350,7 +352,7 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
         return USAGE
     shared = run.shared
     world.hand_out((shared, rows) for rows in run.shards())
-    exchange = MpiExchange(world, shared.problem.d, shared.m, shared.problem.dtype, shared.wire)
+    exchange = MpiExchange(world, shared.problem.d, shared.problem.dtype, shared.wire)
     places = [environment.place(), *(world.receive(rank) for rank in range(1, world.size))]
     status = run_server(request, run, exchange, places, world.library, interrupt)
     if not exchange.close():
@@ -369,7 +371,7 @@ def work_over_mpi(world: World) -> int:
         return USAGE
     shared, rows = parts
     worker = Worker(world.rank - 1, shared.problem, rows, shared.codes)
-    link = MpiLink(world, shared.problem.d, shared.m, shared.problem.dtype, shared.wire)
+    link = MpiLink(world, shared.problem.d, shared.problem.dtype, shared.wire)
     world.report(environment.place())
     work(link, worker, shared.stragglers)
     return VALID

@@ -21,7 +21,7 @@ from gcmpi.optimizers import Optimizer
 from gcmpi.problems import Dataset, Problem, partition, prepare
 from gcmpi.stragglers import StragglerModel
 from gcmpi.waiting import StopRule
-from gcmpi.wire import WireType
+from gcmpi.wire import Wire
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,7 @@ class Shared:
     problem: Problem
     codes: CodeBook
     stragglers: StragglerModel
-    m: int
-    wire: WireType
+    wire: Wire
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class _Rule:
 class All(_Rule):
     """Wait for every worker that will answer: the uncoded reference."""
 
-    def remaining(self, answered: BoolArray, elapsed: float) -> float:  # noqa: ARG002
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:
         """Return 0 when all have answered, else infinity."""
         return 0.0 if answered.all() else math.inf
 
@@ -86,7 +86,7 @@ class Fastest(_Rule):
                 f"n={code.n}: use fastest:COUNT with COUNT <= {code.n}"
             )
 
-    def remaining(self, answered: BoolArray, elapsed: float) -> float:  # noqa: ARG002
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:
         """Return 0 when `count` workers have answered, else infinity."""
         return 0.0 if np.count_nonzero(answered) >= self.count else math.inf
 
@@ -109,7 +109,7 @@ class Decodable(_Rule):
         self._answers = 0
         self._stop = False
 
-    def remaining(self, answered: BoolArray, elapsed: float) -> float:  # noqa: ARG002
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:
         """Return 0 when the answers decode within the tolerance, else infinity."""
         count = int(np.count_nonzero(answered))
         if count > self._answers:

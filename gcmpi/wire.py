@@ -1,24 +1,202 @@
-"""How a coded vector travels: rounded to the wire type, with one scale a message."""
+"""How a coded vector travels: the numbers' type, and lossy compression on top of it.
+
+A `Wire` turns a worker's coded vector y into the elements of a message and back. Server and workers
+each hold one; what is random follows from the run's seed, the iteration and the worker, so that it
+need not be sent.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 
+from gcmpi import seeds
 from gcmpi.code import AnyArray
+from gcmpi.registry import COMPRESSORS
 
-WireType = Literal["float16", "float32", "float64"]
+WireType = Literal["float16", "bfloat16", "float32", "float64"]
+EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+"""Distance from 1 to the next number of each type."""
 
 
-def pack(y: AnyArray, out: AnyArray) -> float:
-    """Write y / scale into `out`, an array of the wire type, and return the scale.
+def storage(dtype: WireType) -> np.dtype[np.generic]:
+    """Return the numpy type that holds numbers of a wire type (bfloat16: its bits)."""
+    return np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
+
+
+class Wire(Protocol):
+    """What the transports need to know of a message's body.
+
+    Attributes
+    ----------
+    length
+        Length of a coded vector.
+    elements
+        How many elements of the storage type a message's body has.
+    exact
+        Whether nothing but rounding is lost.
+    remembers
+        Whether what is left out of a message is added to the next one.
+    dtype
+        The type of the numbers.
+    """
+
+    length: int
+    elements: int
+    exact: bool
+    remembers: bool
+    dtype: WireType
+
+    def pack(self, y: AnyArray, t: int, worker: int, out: AnyArray) -> float:
+        """Write the message for y (length,) into `out` (elements,); return the scale."""
+        ...
+
+    def unpack(self, sent: AnyArray, scale: float, t: int, worker: int, out: AnyArray) -> None:
+        """Write the coded vector of a message into `out` (length,)."""
+        ...
+
+
+@COMPRESSORS.register("none")
+@dataclass
+class Dense:
+    """All of the coded vector, rounded to the wire type."""
+
+    length: int
+    dtype: WireType
+    exact: bool = field(default=True, init=False)
+    remembers: bool = field(default=False, init=False)
+    elements: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.elements = self.length
+
+    def pack(self, y: AnyArray, t: int, worker: int, out: AnyArray) -> float:
+        """Write y / scale, rounded, into `out`."""
+        return encode_numbers(y, self.dtype, out)
+
+    def unpack(self, sent: AnyArray, scale: float, t: int, worker: int, out: AnyArray) -> None:
+        """Write the numbers of the message into `out`."""
+        decode_numbers(sent, self.dtype, scale, out)
+
+
+class _Sparse:
+    """Keeps some entries of y, and what it leaves out for the next message (error feedback).
+
+    The memory takes for granted that a message was used. One that came too late is lost, as it is
+    without compression.
+    """
+
+    exact = False
+
+    def __init__(self, name: str, length: int, dtype: WireType, fraction: float, feedback: bool):
+        if not 0 < fraction <= 1:
+            raise ValueError(f"compression {name} needs fraction in (0, 1], not {fraction:g}")
+        self.length, self.dtype, self.fraction, self.remembers = length, dtype, fraction, feedback
+        self._memory: AnyArray | None = None
+
+    def _with_memory(self, y: AnyArray) -> AnyArray:
+        if not self.remembers:
+            return y
+        self._memory = y.copy() if self._memory is None else self._memory + y
+        return self._memory
+
+    def _forget(self, kept: AnyArray) -> None:
+        """Take the entries that were sent out of the memory."""
+        if self._memory is not None:
+            self._memory[kept] = 0
+
+
+@COMPRESSORS.register("rand-k", {"fraction": 0.5})
+class RandK(_Sparse):
+    """A random `fraction` of the entries; which ones follows from the seed and is not sent.
+
+    Without error feedback the entries are scaled by 1 / fraction, so that the mean is y.
+
+    References
+    ----------
+    Stich, Cordonnier and Jaggi, *Sparsified SGD with memory*, NeurIPS 2018.
+    """
+
+    def __init__(
+        self, length: int, dtype: WireType, seed: int, fraction: float = 0.5, feedback: bool = True
+    ) -> None:
+        super().__init__("rand-k", length, dtype, fraction, feedback)
+        self.elements = max(1, int(fraction * length))
+        self._seed = seed
+
+    def pack(self, y: AnyArray, t: int, worker: int, out: AnyArray) -> float:
+        """Write the kept entries into `out`."""
+        kept = self._kept(t, worker)
+        y = self._with_memory(y)
+        values = y[kept] if self.remembers else y[kept] * y.dtype.type(y.size / kept.size)
+        self._forget(kept)
+        return encode_numbers(values, self.dtype, out)
+
+    def unpack(self, sent: AnyArray, scale: float, t: int, worker: int, out: AnyArray) -> None:
+        """Write the kept entries to their places in `out`, zeros elsewhere."""
+        values = np.empty(self.elements, out.dtype)
+        decode_numbers(sent, self.dtype, scale, values)
+        out[...] = 0
+        out[self._kept(t, worker)] = values
+
+    def _kept(self, t: int, worker: int) -> AnyArray:
+        rng = seeds.generator(self._seed, seeds.COMPRESSION, t, worker)
+        return rng.choice(self.length, self.elements, replace=False, shuffle=False)
+
+
+@COMPRESSORS.register("top-k", {"fraction": 0.5})
+class TopK(_Sparse):
+    """The largest entries and their places, 4 bytes each: `fraction` of the bytes, not entries.
+
+    References
+    ----------
+    Alistarh et al., *The convergence of sparsified gradient methods*, NeurIPS 2018.
+    """
+
+    def __init__(
+        self, length: int, dtype: WireType, fraction: float = 0.5, feedback: bool = True
+    ) -> None:
+        super().__init__("top-k", length, dtype, fraction, feedback)
+        size = storage(dtype).itemsize
+        self._count = max(1, int(fraction * length * size / (size + 4)))
+        # places travel behind the numbers, as elements of the same size
+        self._places = -(-4 * self._count // size)
+        self.elements = self._count + self._places
+
+    def pack(self, y: AnyArray, t: int, worker: int, out: AnyArray) -> float:
+        """Write the largest entries and their places into `out`."""
+        y = self._with_memory(y)
+        kept = np.argpartition(np.abs(y), -self._count)[-self._count :].astype(np.uint32)
+        scale = encode_numbers(y[kept], self.dtype, out[: self._count])
+        out[self._count :].view(np.uint8)[: kept.nbytes] = kept.view(np.uint8)
+        self._forget(kept)
+        return scale
+
+    def unpack(self, sent: AnyArray, scale: float, t: int, worker: int, out: AnyArray) -> None:
+        """Write the kept entries to their places in `out`, zeros elsewhere."""
+        values = np.empty(self._count, out.dtype)
+        decode_numbers(sent[: self._count], self.dtype, scale, values)
+        places = sent[self._count :].view(np.uint8)[: 4 * self._count].copy().view(np.uint32)
+        out[...] = 0
+        out[places] = values
+
+
+def encode_numbers(y: AnyArray, dtype: WireType, out: AnyArray) -> float:
+    """Write y / scale into `out`, rounded to nearest, and return the scale.
 
     float16 has numbers from 6e-8 to 65504 only, and gradients are often smaller: they are sent
-    as multiples of their largest entry. The wider types are sent as they are.
+    as multiples of their largest entry. The other types are sent as they are.
     """
+    if dtype == "bfloat16":
+        bits = y.astype(np.float32).view(np.uint32)
+        nearest = bits + 0x7FFF + ((bits >> 16) & 1)  # ties to even
+        # a NaN must not be rounded into an infinity or over the sign
+        out[...] = (np.where(np.isnan(y), bits | 0x400000, nearest) >> 16).astype(np.uint16)
+        return 1.0
     scale = 1.0
-    if out.dtype == np.float16:
+    if dtype == "float16":
         largest = float(np.abs(y).max(initial=0.0))
         # a gradient that is not finite must arrive as such, not as zeros
         scale = largest if np.isfinite(largest) and largest > 0 else 1.0
@@ -27,8 +205,10 @@ def pack(y: AnyArray, out: AnyArray) -> float:
     return scale
 
 
-def unpack(sent: AnyArray, scale: float, out: AnyArray) -> None:
-    """Write what `pack` sent into `out`."""
+def decode_numbers(sent: AnyArray, dtype: WireType, scale: float, out: AnyArray) -> None:
+    """Write what `encode_numbers` sent into `out`."""
+    if dtype == "bfloat16":
+        sent = (sent.astype(np.uint32) << 16).view(np.float32)
     out[...] = sent
     if scale != 1.0:
         out *= out.dtype.type(scale)

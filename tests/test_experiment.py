@@ -71,7 +71,10 @@ def test_change():
         ({"iterations": -1}, "--iterations must be at least 1"),
         ({"audit_every": 0}, "--audit-every must be at least 1"),
         ({"seed": -1}, "--seed must be at least 0"),
-        ({"wire": "float8"}, "--wire must be one of float16, float32, float64, not 'float8'"),
+        (
+            {"wire": "float8"},
+            "--wire must be one of float16, bfloat16, float32, float64, not 'float8'",
+        ),
         ({"rescale": "beta"}, "--rescale must be one of alpha, none"),
         ({"target_accuracy": 1.5}, "between 0 and 1"),
         ({"warmup": -1}, "warmup must be at least 0"),

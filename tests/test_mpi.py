@@ -51,7 +51,7 @@ def test_protocol(mpi: Run, environment: dict[str, str], tmp_path: Path) -> None
         ROOT / "tests" / "mpi" / "inside_protocol.py",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
-    assert done.stdout.count("8 passed") == 4
+    assert done.stdout.count("9 passed") == 4
 
 
 def test_main_job_smoke(train: Run, tmp_path: Path) -> None:

@@ -252,3 +252,17 @@ def test_fixed_code_is_kept():
     run = make(assignment="biregular:n=8,k=4,delta=2,seed=0", encoding="random-hadamard")
     first: Code = run.shared.codes.code(0)
     assert run.shared.codes.code(5) is first
+
+
+def test_lossy_compression_trains_and_promises_nothing():
+    """Half the bytes by top-k or rand-k with error feedback: near plain descent, never checked."""
+    same = {"assignment": "uncoded:n=5", "encoding": "uncoded", "m": 1, "iterations": 60,
+            "optimizer": "sgd:rate=0.1"}  # fmt: skip
+    _, plain = train(make(**same))
+    for compression in ("top-k", "rand-k"):
+        _, rows = train(make(**same, compression=f"{compression}:fraction=0.5"))
+        assert {row.check for row in rows} == {255}
+        assert rows[-1].loss < 1.2 * plain[-1].loss
+        assert rows[0].bytes_up <= 0.51 * plain[0].bytes_up
+    with pytest.raises(ValueError, match="changes in every iteration: give feedback=false"):
+        make(compression="top-k")

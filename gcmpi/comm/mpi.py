@@ -33,10 +33,10 @@ from typing import Any
 import mpi4py
 import numpy as np
 
-from gcmpi.code import AnyArray, message_length
+from gcmpi.code import AnyArray
 from gcmpi.training import Message, Replies
 from gcmpi.waiting import StopRule
-from gcmpi.wire import WireType, pack, unpack
+from gcmpi.wire import Wire, storage
 
 # libfabric's transport of Open MPI costs a second at start-up and gains nothing on one host
 os.environ.setdefault("OMPI_MCA_btl", "^ofi")
@@ -126,21 +126,21 @@ class MpiExchange:
     ----------
     world
         Rank 0 and n workers.
-    d, m
-        Parameters; communication reduction factor.
-    dtype
-        The type of theta.
+    d, dtype
+        Number and type of the parameters.
     wire
-        The type of the coded vectors.
+        How coded vectors travel.
     """
 
-    def __init__(self, world: World, d: int, m: int, dtype: Any, wire: WireType) -> None:
+    def __init__(self, world: World, d: int, dtype: Any, wire: Wire) -> None:
         self._comm = world.comm
         self.n = world.size - 1
         self._d, self._dtype = d, np.dtype(dtype)
-        length = message_length(d, m)
-        self._inbox = [_Buffer(UP_HEADER, length, wire) for _ in range(self.n)]
-        self._Y = np.zeros((self.n, length), self._dtype)
+        self._wire = wire
+        self._inbox = [
+            _Buffer(UP_HEADER, wire.elements, storage(wire.dtype)) for _ in range(self.n)
+        ]
+        self._Y = np.zeros((self.n, wire.length), self._dtype)
         receives = [
             self._comm.Recv_init(buffer.elements, source=i + 1, tag=DATA_TAG)
             for i, buffer in enumerate(self._inbox)
@@ -188,7 +188,7 @@ class MpiExchange:
                     survivors[i] = True
                     arrival[i] = elapsed
                     compute[i], encode[i], delay[i] = header[3:6]
-                    unpack(self._inbox[i].body, header[2], self._Y[i])
+                    self._wire.unpack(self._inbox[i].body, header[2], t, i, self._Y[i])
             bytes_down += self._send_to_idle(t, parameters)
             elapsed = time.perf_counter() - start
             left = rule.remaining(survivors, elapsed)
@@ -264,10 +264,11 @@ class MpiExchange:
 class MpiLink:
     """A worker's side; the parameters are those of `MpiExchange`."""
 
-    def __init__(self, world: World, d: int, m: int, dtype: Any, wire: WireType) -> None:
+    def __init__(self, world: World, d: int, dtype: Any, wire: Wire) -> None:
         self._comm = world.comm
         self._inbox = _Buffer(DOWN_HEADER, d, dtype)
-        self._outbox = _Buffer(UP_HEADER, message_length(d, m), wire)
+        self._wire = wire
+        self._outbox = _Buffer(UP_HEADER, wire.elements, storage(wire.dtype))
         self._receive = self._comm.Recv_init(self._inbox.elements, source=0, tag=DATA_TAG)
         self._listening = False
         self._send: Any = MPI.REQUEST_NULL
@@ -294,7 +295,8 @@ class MpiLink:
         """Send the message after its delay; a STOP in the meantime turns it into BYE."""
         due = time.perf_counter() + message.delay_seconds
         self._listen()  # nothing but STOP can come before the server has this reply
-        scale = pack(message.y, self._outbox.body)
+        worker = self._comm.rank - 1
+        scale = self._wire.pack(message.y, message.t, worker, self._outbox.body)
         stopped = self._receive.Test()
         while not stopped and (left := due - time.perf_counter()) > 0:
             time.sleep(min(left, IDLE_SLEEP[1]))

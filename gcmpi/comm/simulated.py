@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gcmpi.code import AnyArray, message_length
+from gcmpi.code import AnyArray
 from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Replies, Worker
 from gcmpi.waiting import StopRule
-from gcmpi.wire import WireType, pack, unpack
+from gcmpi.wire import Wire, storage
 
 
 class SimulatedExchange:
@@ -27,10 +27,8 @@ class SimulatedExchange:
         Worker 0 to n - 1.
     stragglers
         Their delays.
-    m
-        Communication reduction factor.
-    wire
-        The type that coded vectors are rounded to.
+    wires
+        How their coded vectors travel, one each: a wire may remember what it left out.
     compute_seconds
         Virtual seconds that a worker computes.
     """
@@ -39,16 +37,16 @@ class SimulatedExchange:
         self,
         workers: Sequence[Worker],
         stragglers: StragglerModel,
-        m: int,
-        wire: WireType,
+        wires: Sequence[Wire],
         compute_seconds: float = 0.01,
     ) -> None:
         self.n = len(workers)
         self._workers, self._stragglers = workers, stragglers
         self._compute_seconds = compute_seconds
         problem = workers[0].problem
-        self._wire = np.zeros(message_length(problem.d, m), np.dtype(wire))
-        self._Y = np.zeros((self.n, self._wire.size), problem.dtype)
+        self._wires = wires
+        self._sent = np.zeros(wires[0].elements, storage(wires[0].dtype))
+        self._Y = np.zeros((self.n, wires[0].length), problem.dtype)
         self._parameter_bytes = problem.d * problem.dtype.itemsize
         self._now = 0.0
         self._began: list[float] = []
@@ -84,7 +82,9 @@ class SimulatedExchange:
             self._owes[i], self._due[i] = -1, math.inf
             if iteration == t:
                 message = self._workers[i].answer(t, theta)
-                unpack(self._wire, pack(message.y, self._wire), self._Y[i])
+                wire = self._wires[i]
+                scale = wire.pack(message.y, t, i, self._sent)
+                wire.unpack(self._sent, scale, t, i, self._Y[i])
                 survivors[i] = True
                 arrival[i] = self._now - start
                 compute[i], encode[i], delay[i] = self._compute_seconds, 0.0, delays[i]
@@ -102,7 +102,7 @@ class SimulatedExchange:
             delay,
             self._now - start,
             late,
-            answers * self._wire.nbytes,
+            answers * self._sent.nbytes,
             sent * self._parameter_bytes,
         )
 

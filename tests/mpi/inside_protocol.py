@@ -18,6 +18,7 @@ from gcmpi.code import Code
 from gcmpi.comm.mpi import MpiExchange, MpiLink, World
 from gcmpi.training import Message, Replies
 from gcmpi.waiting import All, Deadline, Fastest
+from gcmpi.wire import EPSILON, Dense, WireType
 
 WORLD = World()
 N = WORLD.size - 1
@@ -72,7 +73,7 @@ def test_send_trap(d: int) -> None:
     name = f"trap-{d}"
     length = d // 2
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, 2, np.float64, "float64")
+        exchange = MpiExchange(WORLD, d, np.float64, Dense(-(-d // 2), "float64"))
         rule = Fastest(N - 1)
         sent = []
         for t in range(3):
@@ -92,7 +93,7 @@ def test_send_trap(d: int) -> None:
         assert [(t, i) for t, i, _ in late] == [(0, N - 1)]
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, 2, np.float64, "float64")
+    link = MpiLink(WORLD, d, np.float64, Dense(-(-d // 2), "float64"))
     last = WORLD.rank == N
     if last:
         wait_for(name)
@@ -105,7 +106,7 @@ def test_late_message_is_dropped_and_counted() -> None:
     """An answer that comes an iteration late is not taken for an answer to this one."""
     d, length = 50_000, 25_000
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, 2, np.float64, "float64")
+        exchange = MpiExchange(WORLD, d, np.float64, Dense(-(-d // 2), "float64"))
         first = exchange.exchange(0, np.zeros(d), Fastest(N - 1))
         assert list(np.flatnonzero(~first.survivors)) == [0]
         assert np.isnan(first.arrival_seconds[0])
@@ -117,7 +118,7 @@ def test_late_message_is_dropped_and_counted() -> None:
         assert second.bytes_up > N * length * 8, "the stale message's bytes count too"
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, 2, np.float64, "float64")
+    link = MpiLink(WORLD, d, np.float64, Dense(-(-d // 2), "float64"))
     i = WORLD.rank - 1
     while (request := link.receive()) is not None:
         t, _ = request
@@ -130,7 +131,7 @@ def test_silent_worker_is_served_again_but_never_counted() -> None:
     """Silence in iteration 0 ends the wait when nobody else can answer, and costs nothing later."""
     d = 1000
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, 1, np.float64, "float64")
+        exchange = MpiExchange(WORLD, d, np.float64, Dense(-(-d // 1), "float64"))
         first = exchange.exchange(0, np.zeros(d), All())
         assert list(first.survivors) == [False] + [True] * (N - 1)
         assert not first.late
@@ -142,7 +143,7 @@ def test_silent_worker_is_served_again_but_never_counted() -> None:
         assert not third.survivors[0]
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, 1, np.float64, "float64")
+    link = MpiLink(WORLD, d, np.float64, Dense(-(-d // 1), "float64"))
     i = WORLD.rank - 1
     while (request := link.receive()) is not None:
         t, _ = request
@@ -156,12 +157,12 @@ def test_end_does_not_wait_for_a_long_delay() -> None:
     """STOP reaches a worker in the middle of a delay of an hour: it says goodbye at once."""
     d = 100_000
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, 1, np.float64, "float64")
+        exchange = MpiExchange(WORLD, d, np.float64, Dense(-(-d // 1), "float64"))
         replies = exchange.exchange(0, np.zeros(d), Fastest(N - 1))
         assert not replies.survivors[0]
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, 1, np.float64, "float64")
+    link = MpiLink(WORLD, d, np.float64, Dense(-(-d // 1), "float64"))
     i = WORLD.rank - 1
     while (request := link.receive()) is not None:
         t, _ = request
@@ -169,19 +170,19 @@ def test_end_does_not_wait_for_a_long_delay() -> None:
         link.reply(Message(t, np.zeros(d), 0.0, 0.0, delay))
 
 
-@pytest.mark.parametrize("wire", ["float16", "float32", "float64"])
-def test_wire_types(wire: str) -> None:
+@pytest.mark.parametrize("wire", ["float16", "bfloat16", "float32", "float64"])
+def test_wire_types(wire: WireType) -> None:
     """Values survive within the precision of the wire, tiny ones too, whatever the length."""
     for t, (d, m) in enumerate([(1, 1), (7, 2), (1001, 3), (3, 5)]):
         length = -(-d // m)
         values = 1e-7 * np.linspace(1, 2, length)
         if WORLD.rank == 0:
-            exchange = MpiExchange(WORLD, d, m, np.float32, wire)  # type: ignore[arg-type]
+            exchange = MpiExchange(WORLD, d, np.float32, Dense(length, wire))
             replies = exchange.exchange(t, np.zeros(d, np.float32), All())
-            precision = max(np.finfo(wire).eps, np.finfo(np.float32).eps)
+            precision = max(EPSILON[wire], EPSILON["float32"])
             np.testing.assert_allclose(replies.Y, np.tile(values, (N, 1)), rtol=2 * precision)
             assert exchange.close()
         else:
-            link = MpiLink(WORLD, d, m, np.float32, wire)  # type: ignore[arg-type]
+            link = MpiLink(WORLD, d, np.float32, Dense(length, wire))
             while (request := link.receive()) is not None:
                 link.reply(Message(request[0], values.astype(np.float32), 0.0, 0.0))

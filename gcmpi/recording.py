@@ -257,8 +257,8 @@ class RunFile:
     optimizer_state: Mapping[str, AnyArray]
 
 
-def read(path: Path) -> RunFile:
-    """Read a run file.
+def check(path: Path) -> None:
+    """Refuse what is not a run file.
 
     Raises
     ------
@@ -273,8 +273,26 @@ def read(path: Path) -> RunFile:
         raise ValueError(f"{path} is not a run file of gcmpi.train: it cannot be read as HDF5")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise ValueError(f"{path} is an HDF5 file, but not a run file of gcmpi.train")
+            kind = file.attrs.get("format")
+    except OSError as error:
+        raise ValueError(f"cannot read run file {path}: {error}") from error
+    if kind != FORMAT:
+        raise ValueError(f"{path} is an HDF5 file, but not a run file of gcmpi.train")
+
+
+def read(path: Path) -> RunFile:
+    """Read a run file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is not a run file.
+    """
+    import h5py
+
+    check(path)
+    try:
+        with h5py.File(path, "r") as file:
             final = file["final"]
             state = State(
                 int(final.attrs["iteration"]), final["theta"][()], float(final.attrs["seconds"])

@@ -1,0 +1,1 @@
+"""Reads run files and draws figures and tables: scripts to run from the root of the repository."""

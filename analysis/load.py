@@ -1,0 +1,57 @@
+"""Run files as labelled arrays: ``load("runs/....h5")``."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from gcmpi import recording
+
+
+def load(path: str | Path) -> xr.Dataset:
+    """Return the iterations of a run, its code, and everything that is known about it.
+
+    Parameters
+    ----------
+    path
+        A run file of ``gcmpi.train``.
+
+    Returns
+    -------
+    run
+        What `gcmpi.recording` lists under ``/iterations``, with the dimensions `iteration` and
+        `worker`, times in seconds; of ``/code`` ``A (subset, worker)``, ``B (coded_row, worker)``
+        unless it was redrawn in every iteration, ``alpha`` and ``alpha_by_straggler_count``. The
+        attributes are the settings of the experiment (``run.attrs["stragglers"]``), its ``hash``,
+        the ``status`` and ``valid`` of the run, and the environment (``command``,
+        ``mpi_library``, ``ranks``, ...). The parameters stay in the file, in the group `final`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is not a run file.
+    """
+    path = Path(path)
+    recording.check(path)
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            experiment, code = tree["experiment"].to_dataset(), tree["code"].to_dataset()
+            attributes: dict[Any, Any] = {
+                **code.attrs,
+                **tree["environment"].attrs,
+                **tomllib.loads(experiment["toml"].item()),
+                **experiment.attrs,
+                **tree.attrs,
+            }
+            run = xr.merge(
+                [tree["iterations"].to_dataset(), code],
+                join="exact",
+                compat="no_conflicts",
+                combine_attrs="drop",
+            )
+            return run.load().assign_attrs(attributes)
+    except (OSError, KeyError) as error:
+        raise ValueError(f"cannot read run file {path}: {error}") from error

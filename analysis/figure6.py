@@ -22,7 +22,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))  # as a script: find `analysis`
 
 from analysis.load import load
-
 from gcmpi.sweep import read_sweep, run_sweep
 
 ROOT = Path(__file__).parent.parent

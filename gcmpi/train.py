@@ -6,194 +6,20 @@ usage, 3 the result is invalid, 75 interrupted after a checkpoint (go on with --
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from gcmpi import environment
+from gcmpi import environment, options
 
 if TYPE_CHECKING:
     from gcmpi.comm.mpi import World
-    from gcmpi.experiment import Experiment, Run
-    from gcmpi.recording import RunFile
+    from gcmpi.experiment import Run
     from gcmpi.training import Exchange
 
 VALID, USAGE, INVALID, INTERRUPTED = 0, 2, 3, 75
 CHECKPOINT_SECONDS = 60.0
-WITHOUT_MPI = ("-h", "--help", "--print-config", "--simulate")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing and exiting: one rank speaks for all."""
-        raise ValueError(f"{message} (--help lists the options)")
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    p = _Parser(
-        prog="python -m gcmpi.train",
-        description="Train with a communication-efficient gradient code over MPI: rank 0 is the "
-        "parameter server, ranks 1 to n are workers.",
-        epilog="A part is name:key=value,key=value, e.g. --assignment projective-plane:order=5 "
-        "--encoding random-diagonal:epsilon=0.1. python -m gcmpi.codes list shows the codes. "
-        "--print-config shows the whole experiment, with the default of every setting.",
-        allow_abbrev=False,
-    )
-    add = p.add_argument
-    add("--config", metavar="FILE", help="a TOML experiment, or a run file (.h5) to run again")
-    add("--assignment", metavar="PART", help="which worker holds which subsets")
-    add("--encoding", metavar="PART", help="what workers send")
-    add("--m", metavar="M", help="communication reduction: messages of d/m numbers")
-    add("--problem", metavar="PART", help="mlp, softmax, logistic or least-squares")
-    add("--dataset", metavar="PART", help="mnist-10k, mixture, or the path of an .npz or IDX file")
-    add("--dtype", metavar="TYPE", help="parameters and gradients: float32 or float64")
-    add("--optimizer", metavar="PART", help="sgd, momentum or adam, with rate=")
-    add("--iterations", metavar="T", help="how many")
-    add("--stragglers", metavar="PART", help="how late workers are, e.g. bernoulli:q=0.25")
-    add(
-        "--wait",
-        metavar="PART",
-        help="deadline:SECONDS, deadline:auto, fastest:COUNT, all or decodable:TOLERANCE",
-    )
-    add("--wire", metavar="TYPE", help="coded vectors: float16, bfloat16, float32 or float64")
-    add("--compression", metavar="PART", help="none, rand-k:fraction= or top-k:fraction=")
-    add("--seed", metavar="SEED", help="of data split, parameters, codes and stragglers")
-    add("--rescale", metavar="HOW", help="alpha (divide by the mean shrinkage) or none")
-    add("--audit-every", metavar="T", help="iterations between audits (untimed)")
-    add("--target-accuracy", metavar="A", help="stop when an audit finds this test accuracy")
-    add(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="changes",
-        help="any setting, or one option of a part: encoding.epsilon=0.1; may be repeated",
-    )
-    add("--smoke", action="store_true", help="five iterations only, to see that all works")
-    add("--output", metavar="FILE", help="run file to write; runs/... by default")
-    add("--overwrite", action="store_true", help="replace an --output that exists")
-    add("--resume", metavar="RUN", help="go on with an interrupted run, in its file")
-    add("--print-config", action="store_true", help="print the experiment as TOML and exit")
-    add(
-        "--simulate",
-        action="store_true",
-        help="no MPI: all workers in this process, on a virtual clock",
-    )
-    return p
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for."""
-
-    experiment: Experiment
-    output: Path
-    earlier: RunFile | None
-
-
-SETTINGS = (
-    "assignment", "encoding", "m", "problem", "dataset", "dtype", "optimizer", "iterations",
-    "stragglers", "wait", "wire", "compression", "seed", "rescale", "audit_every",
-    "target_accuracy",
-)  # fmt: skip
-
-
-def read_experiment(options: argparse.Namespace) -> Experiment:
-    """Return the experiment: defaults, then --config, then flags, then --set.
-
-    Raises
-    ------
-    ValueError
-        If a file cannot be read or a setting is wrong.
-    """
-    from gcmpi import recording
-    from gcmpi.experiment import Experiment
-
-    experiment = Experiment()
-    source = options.config or options.resume
-    if source and Path(source).suffix == ".toml":
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-            experiment = Experiment.from_toml(text)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"cannot use --config {source}: {error}") from error
-    elif source:
-        experiment = Experiment.from_toml(recording.read(Path(source)).experiment)
-    changes: dict[str, Any] = {
-        name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None
-    }
-    for item in options.changes:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError(f"--set needs key=value, not {item!r}")
-        changes[key] = value
-    if options.resume and set(changes) - {"iterations"}:
-        raise ValueError("--resume goes on with the same experiment: only --iterations may change")
-    if options.smoke:
-        changes |= {"iterations": 5, "audit_every": 2, "warmup": 1}
-    return experiment.change(changes) if changes else experiment
-
-
-def read_request(argv: list[str]) -> Request:
-    """Return what the command line asks for, checked as far as one can without building it.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be done; the message is one sentence for the user.
-    """
-    from gcmpi import recording
-
-    options = parser().parse_args(argv)
-    if options.resume and (options.output or options.config):
-        raise ValueError("--resume RUN goes on in RUN: leave out --output and --config")
-    experiment = read_experiment(options)
-    if options.resume:
-        path = Path(options.resume)
-        earlier = recording.read(path)
-        if earlier.state.t >= experiment.iterations:
-            raise ValueError(
-                f"{path} already has all its {earlier.state.t} iterations: give --iterations "
-                f"above {earlier.state.t} to go on"
-            )
-        return Request(experiment, path, earlier)
-    if options.output:
-        path = Path(options.output)
-        if path.exists() and not options.overwrite:
-            raise ValueError(
-                f"--output {path} exists: give another name, or --overwrite to replace it"
-            )
-    else:
-        path = _free(Path("runs") / f"{experiment.label}-{experiment.digest}-s{experiment.seed}.h5")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _probe(path)
-    except OSError as error:
-        raise ValueError(f"cannot write --output {path}: {error.strerror or error}") from error
-    return Request(experiment, path, None)
-
-
-def _probe(path: Path) -> None:
-    """Find out before the run whether its file can be written."""
-    if path.is_dir():
-        raise IsADirectoryError("it is a directory")
-    probe = path.with_name(path.name + ".tmp")
-    probe.touch()
-    probe.unlink()
-
-
-def _free(path: Path) -> Path:
-    """Return `path`, or the first of path-2, path-3, ... that does not exist."""
-    free, number = path, 1
-    while free.exists():
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
 
 
 class Interrupt:
@@ -223,46 +49,8 @@ class Interrupt:
             signal.signal(number, signal.SIG_IGN)
 
 
-def check_ranks(experiment: Experiment, n: int, size: int) -> None:
-    """Refuse a number of ranks that does not fit the assignment.
-
-    Raises
-    ------
-    ValueError
-        With what to type instead.
-    """
-    promised = environment.launched()[1]
-    if size == 1 and promised > 1:
-        raise ValueError(
-            f"{promised} ranks were launched, but each is alone in its MPI world: the launcher "
-            "belongs to another MPI library than mpi4py uses. Start with the mpirun of that "
-            "library (in the same virtual environment), or under SLURM with srun --mpi=pmi2 "
-            "(MPICH) or --mpi=pmix (Open MPI)"
-        )
-    if size == n + 1:
-        return
-    raise ValueError(
-        f"{experiment.assignment} needs {n + 1} ranks (1 server + {n} workers), not {size}: "
-        f"mpirun -n {n + 1} python -m gcmpi.train{_alternative(experiment, size)}"
-    )
-
-
-def _alternative(experiment: Experiment, size: int) -> str:
-    """Suggest an assignment for the ranks there are: of the same family, if one is near."""
-    from gcmpi import assignments
-
-    if size < 2:
-        return ""
-    found = assignments.find(size - 1, m=experiment.m)
-    family = experiment.assignment.partition(":")[0]
-    fitting = [entry for entry in (*found.exact, *found.nearest) if entry.n < size]
-    same = [entry for entry in fitting if entry.spec.partition(":")[0] == family]
-    chosen = (same or list(found.exact))[:1]
-    return "".join(f", or --assignment {entry.spec} for {entry.n + 1}" for entry in chosen)
-
-
 def run_server(
-    request: Request,
+    request: options.Request,
     run: Run,
     exchange: Exchange,
     places: list[environment.Place],
@@ -341,9 +129,9 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
     from gcmpi.experiment import assignment_matrix, build
 
     try:
-        request = read_request(argv)
+        request = options.read_request(argv)
         A = assignment_matrix(request.experiment)
-        check_ranks(request.experiment, A.shape[1], world.size)
+        options.check_ranks(request.experiment, A.shape[1], world.size)
         run = build(request.experiment, A)
     except ValueError as error:
         if environment.launched()[0] == 0:
@@ -384,13 +172,13 @@ def run_without_mpi(argv: list[str]) -> int:
     if environment.launched()[0] != 0:
         return VALID
     try:
-        options = parser().parse_args(argv)
-        if options.print_config:
-            print(read_experiment(options).toml, end="")
+        words = options.parser().parse_args(argv)
+        if words.print_config:
+            print(options.read_experiment(words).toml, end="")
             return VALID
         from gcmpi.experiment import assignment_matrix, build
 
-        request = read_request(argv)
+        request = options.read_request(argv)
         run = build(request.experiment, assignment_matrix(request.experiment))
         return run_server(
             request, run, run.simulate(), [environment.place()], "simulated", Interrupt()
@@ -404,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     environment.one_blas_thread()
-    if any(word in WITHOUT_MPI for word in argv):
+    if any(word in options.WITHOUT_MPI for word in argv):
         return run_without_mpi(argv)
     interrupt = Interrupt()  # before MPI starts
     from gcmpi.comm.mpi import World

@@ -46,7 +46,7 @@ def test_every_competitor_on_every_seed(sweep, tmp_path):
 
 
 def test_the_command_line_means_the_experiment(sweep, tmp_path):
-    from gcmpi.train import parser, read_experiment
+    from gcmpi.options import parser, read_experiment
 
     for job in read_sweep(sweep, tmp_path):
         words = job.command("mpirun -n {ranks}")

@@ -101,7 +101,7 @@ REFUSALS = [
     (("--set", "encoding.eps=3"), "did you mean 'epsilon'"),
     (("--set", "nonsense"), "--set needs key=value"),
     (("--config", "missing.toml"), "cannot use --config missing.toml"),
-    (("--config", "missing.h5"), "cannot read run file missing.h5"),
+    (("--config", "missing.h5"), "there is no run file missing.h5"),
     (("--config", "not-a-run.h5"), "not a run file"),
     (("--config", "broken.toml"), "cannot use --config broken.toml"),
     (("--dataset", "missing.npz"), "cannot read dataset missing.npz"),
@@ -116,7 +116,7 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=lambda a: " ".join(a)[:40])
+@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=[" ".join(a) for a, _ in REFUSALS])
 def test_refusals(alone: Run, tmp_path: Path, arguments, message):
     """Quick, in one process: --simulate reads its options with the same code."""
     (tmp_path / "exists.h5").write_bytes(b"precious")

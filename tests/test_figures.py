@@ -1,0 +1,48 @@
+"""The scripts of figures 3 to 5 at a small size: they compute once, store, and draw."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COLUMNS = {
+    "figure3": ("mean", "corollary_1", "baseline"),
+    "figure4": ("mean", "lemma_1_mean", "corollary_3"),
+    "figure5": ("mean_signs", "lemma_2_signs", "baseline"),
+}
+
+
+def draw(name, folder, *options):
+    command = [sys.executable, ROOT / "analysis" / f"{name}.py", "--sets", "6", *options]
+    command += ["--results", folder / "results.h5", "--output", folder / "picture.png"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_figure_is_computed_once_and_drawn_from_its_file(name, tmp_path):
+    pytest.importorskip("matplotlib")
+    first = draw(name, tmp_path, "--draws", "3")
+    assert "computed in" in first
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    with h5py.File(tmp_path / "results.h5") as file:
+        s, columns = file["s"][...], {key: file[key][...] for key in file}
+        assert file["claim_1"].dims[0][0] == file["s"]
+    mean, lemma, above = (columns[key] for key in COLUMNS[name])
+    assert (np.diff(s) > 0).all()
+    # far apart at every s: 3 x 6 sets are enough to see it
+    assert (mean < lemma + 1).all()
+    assert (lemma <= above + 1e-9).all()
+    (tmp_path / "picture.png").unlink()
+    second = draw(name, tmp_path, "--draws", "3")
+    assert "computed in" not in second
+    assert (tmp_path / "picture.png").exists()
+    assert second.splitlines()[:-1] == first.splitlines()[1:-1]
+    if name == "figure3":
+        assert "computed in" in draw(name, tmp_path, "--draws", "2")  # another setting

@@ -12,7 +12,7 @@ import numpy as np
 
 import gcmpi
 from gcmpi.code import AnyArray
-from gcmpi.experiment import Run
+from gcmpi.run import Run
 from gcmpi.training import Iteration
 from gcmpi.wire import storage
 

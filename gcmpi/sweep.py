@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 
 from gcmpi import recording, seeds
-from gcmpi.experiment import Experiment, assignment_matrix
+from gcmpi.experiment import Experiment
+from gcmpi.run import assignment_matrix
 
 
 @dataclass(frozen=True)

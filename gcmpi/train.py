@@ -15,7 +15,7 @@ from gcmpi import environment, options
 
 if TYPE_CHECKING:
     from gcmpi.comm.mpi import World
-    from gcmpi.experiment import Run
+    from gcmpi.run import Run
     from gcmpi.training import Exchange
 
 VALID, USAGE, INVALID, INTERRUPTED = 0, 2, 3, 75
@@ -126,7 +126,7 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
     """Rank 0: read the options, hand out the parts, train."""
     from gcmpi import report
     from gcmpi.comm.mpi import MpiExchange
-    from gcmpi.experiment import assignment_matrix, build
+    from gcmpi.run import assignment_matrix, build
 
     try:
         request = options.read_request(argv)
@@ -176,7 +176,7 @@ def run_without_mpi(argv: list[str]) -> int:
         if words.print_config:
             print(options.read_experiment(words).toml, end="")
             return VALID
-        from gcmpi.experiment import assignment_matrix, build
+        from gcmpi.run import assignment_matrix, build
 
         request = options.read_request(argv)
         run = build(request.experiment, assignment_matrix(request.experiment))

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from gcmpi import recording
-from gcmpi.experiment import Experiment, Run, assignment_matrix, build
+from gcmpi.experiment import Experiment
 from gcmpi.optimizers import Optimizer
+from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.training import State, serve
 
 SMALL = {

@@ -51,9 +51,9 @@ def test_workers_load_nothing_heavy(alone: Run, heavy):
 
 def test_server_loads_no_plots_or_graphs_to_start(alone: Run):
     script = (
-        "import sys, gcmpi.experiment as e\n"
-        "x = e.Experiment()\n"
-        "e.build(x, e.assignment_matrix(x))\n"
+        "import sys, gcmpi.experiment, gcmpi.run as r\n"
+        "x = gcmpi.experiment.Experiment()\n"
+        "r.build(x, r.assignment_matrix(x))\n"
         "assert not {'networkx', 'matplotlib', 'xarray', 'scipy.stats'} & set(sys.modules)\n"
     )
     done = alone("-c", script)

@@ -9,8 +9,9 @@ import pytest
 
 from gcmpi import seeds
 from gcmpi.code import Code
-from gcmpi.experiment import Experiment, Run, assignment_matrix, build
+from gcmpi.experiment import Experiment
 from gcmpi.problems import prepare
+from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.training import Exchange, Iteration, Replies, State, Worker, serve
 
 SMALL = {

@@ -64,7 +64,7 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1
 KillWait=2
 ReturnToService=2
-NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=$cpus RealMemory=1000
+NodeName=$host NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=$cpus RealMemory=1000
 PartitionName=all Nodes=ALL Default=YES DefaultTime=10 MaxTime=INFINITE State=UP
 CONF
 
@@ -77,7 +77,7 @@ export SLURM_CONF=$dir/slurm.conf
 setsid munged --force --key-file="$dir/munge.key" --socket="$dir/munge.socket" \
     --pid-file="$dir/munged.pid" --seed-file="$dir/munge.seed" --log-file="$dir/log/munged.log"
 setsid slurmctld -c
-setsid "${private[@]}" slurmd -N n1
+setsid "${private[@]}" slurmd
 for _ in $(seq 100); do
     if [ "$(sinfo --noheader --states=idle --format=%D 2>/dev/null)" = 1 ]; then
         echo "SLURM is up with $cpus CPUs: export SLURM_CONF=$SLURM_CONF"

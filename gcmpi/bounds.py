@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-import gcmpi.encodings  # noqa: F401  registers the encodings
 from gcmpi.assignments import Parameters, parameters
 from gcmpi.code import AnyArray, Array, BoolArray
 from gcmpi.registry import ENCODINGS, Spec

@@ -6,8 +6,6 @@ Adding a construction is one function: its examples are tested here without anot
 import numpy as np
 import pytest
 
-import gcmpi.assignments
-import gcmpi.encodings  # noqa: F401  (importing a module of parts registers them)
 from gcmpi import Code, bounds
 from gcmpi.errors import ErrorEngine, curve, orders, target, worst_set
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec

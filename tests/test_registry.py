@@ -1,5 +1,7 @@
 """Names of parts: what is read, what is written, what is refused."""
 
+import sys
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -11,7 +13,7 @@ from gcmpi.registry import Registry, Spec
 
 @pytest.fixture(scope="module")
 def registry():
-    parts = Registry("part", supplied=("n",))
+    parts = Registry("part", [], supplied=("n",))
 
     @parts.register("wheel", {"size": 3}, {"size": 5, "spokes": (1, 2)}, exact=True)
     def wheel(
@@ -105,6 +107,19 @@ REFUSED = {
 def test_refuses(registry, text, message):
     with pytest.raises(ValueError, match=message):
         registry.parse(text)
+
+
+def test_homes_are_imported_when_a_part_is_first_asked_for(tmp_path, monkeypatch):
+    parts = Registry("late part", ["home_of_parts"])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "the_registry", SimpleNamespace(parts=parts))
+    (tmp_path / "home_of_parts.py").write_text(
+        "from the_registry import parts\n@parts.register('late')\ndef late(): return 7\n"
+    )
+    assert "home_of_parts" not in sys.modules
+    assert parts.build("late") == 7
+    assert [part.name for part in parts] == ["late"]
+    del sys.modules["home_of_parts"]
 
 
 def test_a_name_is_registered_once(registry):

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import gcmpi.assignments
-import gcmpi.encodings  # noqa: F401  (importing a module of parts registers them)
 from gcmpi.code import AnyArray, Array, Code
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
 

@@ -156,8 +156,17 @@ class Experiment:
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits that tell experiments apart."""
-        return hashlib.sha256(self.toml.encode()).hexdigest()[:8]
+        """Eight hexadecimal digits that tell experiments apart.
+
+        Of what differs from the defaults: a setting that a later version adds changes no name.
+        """
+        return hashlib.sha256("".join(self.differences).encode()).hexdigest()[:8]
+
+    @property
+    def differences(self) -> list[str]:
+        """The lines of `toml` that are not the default."""
+        ordinary = set(Experiment().toml.splitlines(keepends=True))
+        return [line for line in self.toml.splitlines(keepends=True) if line not in ordinary]
 
     @property
     def label(self) -> str:

@@ -46,15 +46,18 @@ class Job:
 
     @property
     def complete(self) -> bool:
-        """Whether its file says that it was run to the end."""
+        """Whether its file says that this very experiment was run to the end."""
         try:
-            return recording.read(self.output).status == "complete"
+            file = recording.read(self.output)
+            same = Experiment.from_toml(file.experiment) == self.experiment
         except ValueError:
             return False
+        return same and file.status == "complete"
 
     def command(self, launcher: str) -> list[str]:
         """Return the command line; {ranks} in the launcher is replaced."""
-        settings = [f"--set={line.replace(' = ', '=', 1)}" for line in _settings(self.experiment)]
+        lines = (line.strip().replace('"', "") for line in self.experiment.differences)
+        settings = [f"--set={line.replace(' = ', '=', 1)}" for line in lines]
         start = shlex.split(launcher.format(ranks=self.ranks))
         train = [sys.executable, "-m", "gcmpi.train", "--overwrite", f"--output={self.output}"]
         return [*start, *train, *settings]
@@ -99,14 +102,6 @@ def _jobs(
             experiment = experiments[name].change({"seed": seed})
             file = directory / f"{name}-{experiment.digest}-s{seed}.h5"
             yield Job(name, experiment, ranks[name], file)
-
-
-def _settings(experiment: Experiment) -> Iterator[str]:
-    """Yield the settings that are not the default, as ``name = value`` without quotes."""
-    ordinary = set(Experiment().toml.splitlines())
-    for line in experiment.toml.splitlines():
-        if line not in ordinary:
-            yield line.replace('"', "")
 
 
 def run_sweep(jobs: list[Job], launcher: str) -> int:

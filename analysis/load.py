@@ -50,7 +50,7 @@ def load(path: str | Path) -> xr.Dataset:
                 [tree["iterations"].to_dataset(), code],
                 join="exact",
                 compat="no_conflicts",
-                combine_attrs="drop",
+                combine_attrs="override",
             )
             return run.load().assign_attrs(attributes)
     except (OSError, KeyError) as error:

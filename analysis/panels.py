@@ -29,18 +29,17 @@ def curves(run: xr.Dataset, axes: AnyArray) -> None:
     """Draw loss (first row) and accuracy (second) against time (first column) and iteration."""
     audited = run["check"].values != 255
     loss, accuracy = run["loss"].values[audited], 100 * run["accuracy"].values[audited]
+    target = 100 * run.attrs["target_accuracy"]
     for j, (x, label) in enumerate((("seconds", "training time [s]"), ("iteration", "iteration"))):
         axes[0, j].plot(run[x].values[audited], loss, "o-", color=BLUE, ms=3.5)
         axes[1, j].plot(run[x].values[audited], accuracy, "o-", color=GREEN, ms=3.5)
         axes[1, j].set_xlabel(label)
-        if run.attrs["target_accuracy"]:
-            target = 100 * run.attrs["target_accuracy"]
-            axes[1, j].axhline(target, color=GREY, ls="--", lw=1, label=f"target {target:g}%")
+        if target:
+            axes[1, j].axhline(target, color=GREY, ls="--", lw=1)
     last = (f": {loss[-1]:.4g}", f": {accuracy[-1]:.4g}%") if audited.any() else ("", "")
+    dashed = f" (target {target:g}%, dashed)" if target else ""
     axes[0, 0].set(title=f"Training loss{last[0]}", ylabel="mean loss")
-    axes[1, 0].set(title=f"Test accuracy{last[1]}", ylabel="accuracy [%]")
-    if run.attrs["target_accuracy"]:
-        axes[1, 0].legend(loc="lower right")
+    axes[1, 0].set(title=f"Test accuracy{last[1]}{dashed}", ylabel="accuracy [%]")
     axes[1, 1].xaxis.set_major_locator(_whole_numbers())
     known = loss[np.isfinite(loss)]
     if known.size and known.min() > 0 and known.max() > 10 * known.min():
@@ -206,8 +205,7 @@ def iteration_times(run: xr.Dataset, ax: Axes) -> None:
         ("update", GREEN, "update"),
     ):
         milliseconds = 1e3 * run[f"{part}_seconds"].values
-        median = _median(milliseconds[timed])
-        label = f"{what}\nmedian {median:.3g} ms"
+        label = _with_median(what, milliseconds[timed])
         ax.plot(iteration, milliseconds, color=colour, label=label, **_dots(iteration))
     if not timed.all():
         last = iteration[~timed].max() + 0.5
@@ -226,16 +224,17 @@ def worker_times(run: xr.Dataset, ax: Axes) -> None:
     for part, colour in (("compute", BLUE), ("encode", VERMILION), ("delay", ORANGE)):
         milliseconds = 1e3 * run[f"{part}_seconds"].values[timed]
         height = np.array([_median(worker) for worker in milliseconds.T])
-        label = f"{part}\nmedian {_median(milliseconds):.3g} ms"
+        label = _with_median(part, milliseconds)
         ax.bar(workers, height, width, bottom=base, color=colour, label=label)
         base += np.nan_to_num(height)
     arrival = 1e3 * run["arrival_seconds"].values[timed]
-    label = f"arrival\nmedian {_median(arrival):.3g} ms"
     medians = np.array([_median(worker) for worker in arrival.T])
     known = medians[np.isfinite(medians)]
-    ax.plot(workers, medians, "_", color="black", ms=7, mew=1.5, label=label)
+    ax.plot(
+        workers, medians, "_", color="black", ms=7, mew=1.5, label=_with_median("arrival", arrival)
+    )
     ax.set(title="Time of a worker, answers in time", xlabel="worker", ylabel="median time [ms]")
-    ax.set(xlim=(-0.7, len(workers) - 0.3), ylim=(0, 1.08 * max(base.max(), *known, 1e-3)))
+    ax.set(xlim=(-0.7, len(workers) - 0.3), ylim=(0, 1.08 * max([base.max(), *known]) or 1.0))
     ax.grid(visible=False, axis="x")
     ax.xaxis.set_major_locator(_whole_numbers())
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2, labelspacing=0.8)
@@ -245,6 +244,11 @@ def _median(values: AnyArray) -> float:
     """Return the median of what is known; NaN where nothing is."""
     known = values[np.isfinite(values)]
     return float(np.median(known)) if known.size else float("nan")
+
+
+def _with_median(name: str, milliseconds: AnyArray) -> str:
+    median = _median(milliseconds)
+    return f"{name}\n" + (f"median {median:.3g} ms" if np.isfinite(median) else "never timed")
 
 
 def _whole_numbers() -> MaxNLocator:

@@ -103,7 +103,7 @@ def save(path: str, output: Path) -> None:
 
 def _title(run: xr.Dataset) -> str:
     a = run.attrs
-    return textwrap.fill(f"{a['encoding']} on {a['assignment']}, m = {a['m']}", 105)
+    return textwrap.fill(f"{a['encoding']} on {a['assignment']}, m = {a['m']}", 90)
 
 
 def _subtitle(run: xr.Dataset) -> str:
@@ -118,7 +118,7 @@ def _subtitle(run: xr.Dataset) -> str:
         f"replication {int(replication.min())}; {a['problem']} on {a['dataset']}, "
         f"{a['optimizer']}, {a['dtype']}, seed {a['seed']}",
         f"stragglers {a['stragglers']}; wait {a['wait']}; messages {a['wire']}; {_machine(run)}",
-        f"{run.sizes['iteration']} iterations in {seconds:.4g} s of training; {end}",
+        f"{_count(run, 'iteration')} in {seconds:.4g} s of training; {end}",
     )
     return "\n".join(textwrap.fill(line, 160) for line in lines)
 

@@ -43,10 +43,19 @@ class Traits:
     unbiased
         An encoding: E[B_S R] = alpha F over B and exchangeable stragglers, on the assignments of
         paper section 5, so that the decoded gradient may be divided by alpha.
+        A decoder: the same over exchangeable stragglers, for the codes it serves in which all
+        subsets are on equally many workers.
     exact
         An encoding: Err_S = 0 when nobody straggles, whatever the assignment.
+    tolerant
+        An encoding: Err_S = 0 for every set of up to gamma - m stragglers, gamma the replication
+        factor of the subset that is held least; no code does better.
+    decoder
+        An encoding: the decoder of its source, where that is not least squares.
     vertex_transitive
         An assignment: its automorphisms act transitively on workers.
+    irregular
+        An assignment: workers' loads or subsets' replications may differ.
     silent
         A straggler model: some workers never answer an iteration.
     """
@@ -56,6 +65,9 @@ class Traits:
     exact: bool = False
     vertex_transitive: bool = False
     silent: bool = False
+    tolerant: bool = False
+    decoder: str = "least-squares"
+    irregular: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,10 +150,15 @@ class Registry:
         exact: bool = False,
         vertex_transitive: bool = False,
         silent: bool = False,
+        tolerant: bool = False,
+        decoder: str = "least-squares",
+        irregular: bool = False,
         sizes: Sizes | None = None,
     ) -> Callable[[F], F]:
         """Register the decorated function as `name`, with small working `examples`."""
-        traits = Traits(redrawn, unbiased, exact, vertex_transitive, silent)
+        traits = Traits(
+            redrawn, unbiased, exact, vertex_transitive, silent, tolerant, decoder, irregular
+        )
 
         def add(function: F) -> F:
             if name in self._parts:
@@ -282,6 +299,7 @@ def _describe(kind: Any) -> str:
 
 ASSIGNMENTS = Registry("assignment", ["gcmpi.assignments"])
 ENCODINGS = Registry("encoding", ["gcmpi.encodings"], supplied=("A", "m", "rng"))
+DECODERS = Registry("decoder", ["gcmpi.decoders"], supplied=("code", "survivors"))
 DATASETS = Registry("dataset", ["gcmpi.problems"], supplied=("rng",))
 PROBLEMS = Registry("problem", ["gcmpi.problems"], supplied=("features", "classes", "dtype"))
 OPTIMIZERS = Registry("optimizer", ["gcmpi.optimizers"])

@@ -4,7 +4,37 @@ One function is one construction: ``(A, m, rng, options...) -> B``, block u of k
 support of A. A function without randomness leaves `rng` out.
 """
 
+from gcmpi.encodings.approximate import (
+    bernoulli_code,
+    design_code,
+    erasurehead,
+    expander_code,
+    graph_code,
+    stochastic_block_code,
+    stochastic_code,
+)
+from gcmpi.encodings.communication_efficient import block_mds, gaussian_exact, ye_abbe
 from gcmpi.encodings.diagonal import diagonals, random_diagonal, stacked, uncoded
+from gcmpi.encodings.exact import cyclic_mds, cyclic_repetition, fractional_repetition
 from gcmpi.encodings.hadamard import random_hadamard
 
-__all__ = ["diagonals", "random_diagonal", "random_hadamard", "stacked", "uncoded"]
+__all__ = [
+    "bernoulli_code",
+    "block_mds",
+    "cyclic_mds",
+    "cyclic_repetition",
+    "design_code",
+    "diagonals",
+    "erasurehead",
+    "expander_code",
+    "fractional_repetition",
+    "gaussian_exact",
+    "graph_code",
+    "random_diagonal",
+    "random_hadamard",
+    "stacked",
+    "stochastic_block_code",
+    "stochastic_code",
+    "uncoded",
+    "ye_abbe",
+]

@@ -72,12 +72,12 @@ def stacked(A: AnyArray, m: int) -> Array:
     return np.tile(A.astype(np.float64), (m, 1))
 
 
-@ENCODINGS.register("uncoded", unbiased=True, exact=True)
+@ENCODINGS.register("uncoded", unbiased=True, exact=True, tolerant=True, decoder="one-step")
 def uncoded(A: AnyArray, m: int) -> Array:
     """No code: a worker sends the plain gradient of its one subset; needs m = 1 and A = I.
 
-    Least-squares decoding adds what arrived; dividing by alpha = 1 - s/n makes this the lossy
-    baseline that ignores stragglers (backup workers, k-sync).
+    Least-squares decoding adds what arrived; dividing by alpha = 1 - s/n, as the decoder one-step
+    does, makes this the lossy baseline that ignores stragglers (backup workers, k-sync).
 
     Returns
     -------

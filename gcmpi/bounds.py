@@ -20,7 +20,13 @@ import numpy as np
 
 from gcmpi.assignments import Parameters, parameters
 from gcmpi.code import AnyArray, Array, BoolArray
+from gcmpi.encodings.requirements import groups
 from gcmpi.registry import ENCODINGS, Spec
+
+PLAIN = ("stacked", "bibd", "expander", "graph-assignment", "bgc", "sbm")
+"""Encodings that are A up to the size of its columns, in every part."""
+GROUPS = ("fractional-repetition", "erasurehead", "block-mds", "uncoded")
+"""Encodings that decode a group of workers from any m of them."""
 
 
 class Theorem(NamedTuple):
@@ -156,30 +162,79 @@ def stacked_design(A: AnyArray, m: int, s: int) -> float:
 
 
 def stacked_expander(A: AnyArray, m: int, s: int) -> float:
-    """Return a bound on Err_S of the stacked encoding on a regular graph: good if it expands.
+    """Return a bound on Err_S of the stacked encoding on a bi-regular graph: good if it expands.
 
-    With m = 1 it is (lambda_2 / delta)^2 n s / (n - s), lambda_2 the second largest absolute
-    eigenvalue; every further part loses k.
+    With m = 1 it is (sigma_2 / gamma)^2 n s / (n - s), sigma_2 the second largest singular value
+    of A: equal weights n / (gamma (n - s)) do as well, because A maps what a set's indicator
+    vector has beside its mean to at most sigma_2 times as much. For a regular graph sigma_2 is
+    the second largest absolute eigenvalue lambda_2; for the edges of one, sigma_2^2 is
+    gamma + lambda_2, lambda_2 the second largest. Every further part loses k.
 
     Raises
     ------
     ValueError
-        If A is not the adjacency matrix of a regular graph.
+        If loads or replications differ.
 
     References
     ----------
     Raviv, Tandon, Dimakis and Tamo, *Gradient coding from cyclic MDS codes and expander graphs*,
-    arXiv 1707.03858.
+    arXiv 1707.03858 (regular graphs); Glasgow and Wootters, *Approximate gradient coding with
+    optimal decoding*, arXiv 2006.09638 (their edges).
     """
     k, n = A.shape
-    N, delta = _survivors(n, s), int(A[0].sum(dtype=np.intp))
-    if k != n or (A != A.T).any() or A.diagonal().any() or (A.sum(axis=0) != delta).any():
-        raise ValueError(
-            "needs the adjacency matrix of a regular graph: square, symmetric, zero diagonal; "
-            f"not {parameters(A)}"
-        )
-    second = float(np.sort(np.abs(np.linalg.eigvalsh(A.astype(np.float64))))[-2])
-    return float((m - 1) * n + (min(n, (second / delta) ** 2 * n * s / N) if N else n))
+    N = _survivors(n, s)
+    loads, holders = A.sum(axis=0, dtype=np.intp), A.sum(axis=1, dtype=np.intp)
+    if (loads != loads[0]).any() or (holders != holders[0]).any():
+        raise ValueError(f"needs equal loads and equal replications, not {parameters(A)}")
+    sigma = np.linalg.svd(A.astype(np.float64), compute_uv=False)
+    second = float(sigma[1]) if len(sigma) > 1 else 0.0
+    return float((m - 1) * k + (min(k, (second / holders[0]) ** 2 * n * s / N) if N else k))
+
+
+def blocks(A: AnyArray, m: int, s: int) -> float:
+    """Return the worst Err_S of a code that decodes a group of workers from any m of them.
+
+    These are ``fractional-repetition`` and ``erasurehead`` (m = 1) and ``block-mds``. A group
+    with h < m survivors loses m - h parts of its subsets, so the worst set takes whole groups.
+
+    Raises
+    ------
+    ValueError
+        If A has no groups with the same subsets, of equal sizes and loads.
+
+    References
+    ----------
+    Tandon, Lei, Dimakis and Karampatziakis, *Gradient Coding*, ICML 2017.
+    """
+    _survivors(A.shape[1], s)
+    size = np.bincount(groups("this bound", A))
+    delta = A.sum(axis=0, dtype=np.intp)
+    if (size != size[0]).any() or (delta != delta[0]).any():
+        raise ValueError(f"needs groups of equal size and load, not {parameters(A)}")
+    whole, rest = divmod(s, int(size[0]))
+    return float(delta[0] * (m * whole + max(0, rest - (int(size[0]) - m))))
+
+
+def tolerant(A: AnyArray, m: int, s: int) -> float:
+    """Return 0 for s <= gamma - m, else m k: Err_S of a code that is exact up to there."""
+    _survivors(A.shape[1], s)
+    exact = s <= int(A.sum(axis=1, dtype=np.intp).min()) - m
+    return 0.0 if exact else float(m * A.shape[0])
+
+
+def bernoulli_one_step(n: int, k: int, delta: float, s: int) -> float:
+    """Return a bound on the mean over Bernoulli assignments of Err_S, for any S.
+
+    It is k (k - delta) / (delta (n - s)), the mean error of weights k / (delta (n - s)): what a
+    subset counts is binomial.
+
+    References
+    ----------
+    Charles, Papailiopoulos and Ellenberg, *Approximate gradient coding via sparse random
+    graphs*, arXiv 1711.06771.
+    """
+    N = _survivors(n, s)
+    return min(float(k), k * (k - delta) / (delta * N)) if N else float(k)
 
 
 def claim_1(A: AnyArray, m: int, s: int) -> int:
@@ -217,10 +272,15 @@ def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
     The first that covers the code, the exact ones first.
     """
     epsilon = diagonal_epsilon(encoding)
+    plain = encoding.name in PLAIN
     candidates: list[Theorem] = []
-    if encoding.name == "stacked" or (epsilon is not None and m == 1):
+    if plain or (epsilon is not None and m == 1):
         candidates += [Theorem("exact for a BIBD", lambda s: stacked_design(A, m, s))]
-    if encoding.name == "stacked":
+    if encoding.name in GROUPS:
+        candidates += [Theorem("worst case of groups", lambda s: blocks(A, m, s))]
+    if ENCODINGS[encoding.name].traits.tolerant:
+        candidates += [Theorem("exact up to gamma - m", lambda s: tolerant(A, m, s))]
+    if plain:
         candidates += [Theorem("expander bound", lambda s: stacked_expander(A, m, s))]
     if epsilon == 0:
         candidates += [

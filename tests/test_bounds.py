@@ -183,8 +183,10 @@ REFUSED = {
         "coset graph",
     ),
     "design error on a graph": (bounds.stacked_design, petersen(), 1, "needs a BIBD"),
-    "expander bound on a design": (bounds.stacked_expander, affine_plane(3), 1, "regular graph"),
-    "expander bound with loops": (bounds.stacked_expander, uncoded(4), 1, "zero diagonal"),
+    "expander bound, loads differ": (bounds.stacked_expander, PLANE[:9], 1, "equal loads"),
+    "expander bound, holders differ": (bounds.stacked_expander, PLANE[:, :9], 1, "equal loads"),
+    "groups of a design": (bounds.blocks, PLANE, 1, "workers in groups"),
+    "groups of two sizes": (bounds.blocks, fractional_repetition(6, 3)[:, :5], 1, "equal size"),
 }
 
 
@@ -330,11 +332,12 @@ def test_holder_bound_has_the_values_measured_elsewhere():
         (PLANE, 1, "random-diagonal", {"epsilon": 0.1}, "exact for a BIBD"),
         (petersen(), 2, "random-diagonal", {}, "Corollary 2"),
         (COSET, 2, "random-diagonal", {"epsilon": 0.1}, "Corollary 3"),
-        (COSET, 2, "stacked", {}, None),
+        (COSET, 2, "stacked", {}, "expander bound"),
+        (PLANE[:9], 2, "stacked", {}, None),
         (petersen(), 2, "stacked", {}, "expander bound"),
         (PLANE, 2, "stacked", {}, "exact for a BIBD"),
         (COSET, 2, "random-hadamard", {}, None),
-        (uncoded(4), 1, "uncoded", {}, None),
+        (uncoded(4), 1, "uncoded", {}, "worst case of groups"),
     ],
 )
 def test_the_theorem_with_a_closed_form(A, m, encoding, options, name):

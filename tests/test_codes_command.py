@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gcmpi import Code, bounds
-from gcmpi.assignments import coset, projective_plane
+from gcmpi.assignments import bernoulli, projective_plane
 from gcmpi.codes.__main__ import main
 from gcmpi.codes.output import Progress, table
 from gcmpi.encodings import stacked
@@ -58,8 +58,10 @@ def test_error_keeps_its_contract(run):
 
 
 def test_error_has_no_bound_where_no_theorem_applies(run):
-    out = run(f"error --assignment {COSET} --encoding stacked --stragglers 1 --json")
-    A = coset(9, 2, (0, 1, 3, 4))
+    A = bernoulli(18, 9, 4)
+    out = run(
+        "error --assignment bernoulli:n=18,k=9,delta=4 --encoding stacked --stragglers 1 --json"
+    )
     code = Code(A, stacked(A, 2), 2)
     every = [code.error(np.arange(18) != i) for i in range(18)]
     assert json.loads(out) == [

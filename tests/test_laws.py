@@ -100,7 +100,8 @@ def test_mean_errors_are_between_their_bounds(assignment, encoding, m):
         if p.bound is not None:
             assert p.error.mean <= p.bound.mean + slack
             if not ENCODINGS[encoding.name].traits.redrawn:  # no expectation over B
-                assert p.error.maximum <= p.bound.maximum + 1e-9
+                # an ill-conditioned exact code is only nearly exact
+                assert p.error.maximum <= p.bound.maximum + 1e-8 * m * A.shape[0]
 
 
 @every_code

@@ -1,1 +1,4 @@
-"""Look at gradient codes: ``python -m gcmpi.codes list|show|error|worst|compare|find``. No MPI."""
+"""Look at gradient codes: ``python -m gcmpi.codes list|show|error|worst|compare|stability|find``.
+
+No MPI.
+"""

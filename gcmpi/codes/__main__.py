@@ -42,17 +42,20 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
 
-    command("list", "list the assignments and encodings, with their options")
+    command("list", "list assignments, encodings and decoders, with their options")
     show = command("show", "parameters, spectrum and bounds of a code")
     error = command("error", "error against the number of stragglers, between its bounds")
     worst = command("worst", "the worst straggler sets that a search finds")
     compare = command("compare", "mean errors of several codes side by side")
+    stability = command(
+        "stability", "condition, noise gain and decoding error of the exact codes, as n grows"
+    )
     find = command("find", "the assignments for a number of workers, and the nearest")
     for sub in (show, error, worst):
         sub.add_argument("--assignment", metavar="PART", default="projective-plane:order=5")
         sub.add_argument("--encoding", metavar="PART", default="random-diagonal")
         sub.add_argument("--m", type=int, default=2, help="messages of d/m numbers")
-    for sub in (show, error, worst, compare):
+    for sub in (show, error, worst, compare, stability):
         sub.add_argument("--seed", type=_natural, default=0, help="of encodings and straggler sets")
     for sub in (error, worst):
         sub.add_argument(
@@ -81,7 +84,23 @@ def parser() -> argparse.ArgumentParser:
         metavar=("ASSIGNMENT", "ENCODING", "M"),
         help="a code; give it several times",
     )
-    for sub in (error, worst, compare):
+    stability.add_argument(
+        "--workers", metavar="N,N,..", default="10,20,31,60,91", help="(default %(default)s)"
+    )
+    stability.add_argument(
+        "--stragglers", type=_natural, default=2, metavar="S", help="(default %(default)s)"
+    )
+    stability.add_argument("--m", type=int, default=2, help="messages of d/m numbers, where it can")
+    stability.add_argument(
+        "--encoding", metavar="PART", action="append", help="an exact code; all by default"
+    )
+    stability.add_argument(
+        "--sets", type=int, default=50, help="straggler sets of each code (default %(default)s)"
+    )
+    stability.add_argument(
+        "--plot", metavar="FILE", help="draw the errors to FILE (.png, .svg, ..)"
+    )
+    for sub in (error, worst, compare, stability):
         sub.add_argument("--json", action="store_true", help="print a JSON list")
     find.add_argument("--workers", type=int, required=True, metavar="N")
     find.add_argument("--delta", type=int, help="subsets a worker holds; any by default")

@@ -12,7 +12,8 @@ from gcmpi import assignments, bounds, errors, seeds
 from gcmpi.code import Array, Code
 from gcmpi.codes.choice import Choice
 from gcmpi.codes.output import Progress, curve_objects, plot, print_json, statistics, table
-from gcmpi.registry import ASSIGNMENTS, ENCODINGS
+from gcmpi.codes.stability import stability
+from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
 LARGEST = 1 << 28
@@ -20,8 +21,8 @@ LARGEST = 1 << 28
 
 
 def list_parts(options: argparse.Namespace) -> None:  # noqa: ARG001
-    """List the registered assignments and encodings."""
-    for registry in (ASSIGNMENTS, ENCODINGS):
+    """List the registered assignments, encodings and decoders."""
+    for registry in (ASSIGNMENTS, ENCODINGS, DECODERS):
         print(f"# {registry.kind}s")
         width = max(len(part.name) for part in registry)
         for part in registry:
@@ -206,6 +207,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "error": error,
     "worst": worst,
     "compare": compare,
+    "stability": stability,
     "find": find,
 }
 

@@ -75,13 +75,7 @@ def plot(path: str, curves: Sequence[tuple[Choice, Curve]]) -> None:
     ValueError
         If matplotlib is missing or the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("--plot needs matplotlib: pip install 'gcmpi[analysis]'") from error
-    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.0, 4.5)
     axes = figure.add_subplot()
     for choice, curve in curves:
         alone = len(curves) == 1
@@ -101,6 +95,35 @@ def plot(path: str, curves: Sequence[tuple[Choice, Curve]]) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+    save(figure, path)
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty matplotlib figure, sizes in inches.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib is missing.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("--plot needs matplotlib: pip install 'gcmpi[analysis]'") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Any, path: str) -> None:
+    """Write a figure.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be written.
+    """
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:

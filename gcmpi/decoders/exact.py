@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import get_args
 
 import numpy as np
 
 from gcmpi.code import Array, BoolArray, Code, IntArray
 from gcmpi.decoders.requirements import plain_sums
-from gcmpi.encodings.communication_efficient import block_mds, generator, points, ye_abbe
+from gcmpi.encodings.communication_efficient import (
+    Order,
+    block_mds,
+    generator,
+    points,
+    ye_abbe,
+)
 from gcmpi.encodings.requirements import cyclic_load, groups
 from gcmpi.registry import DECODERS
 
@@ -110,9 +117,9 @@ def _blocks(code: Code) -> IntArray:
 def vandermonde(code: Code, survivors: BoolArray) -> Array:
     """Interpolate the polynomial of Ye and Abbe's code from its first n - s values.
 
-    Solves the Vandermonde system and reads the parts of the gradient at the coefficients of
+    Inverts the Vandermonde matrix and reads the parts of the gradient at the coefficients of
     degree n - delta, .., n - s - 1. With more than s = delta - m stragglers nothing is decoded.
-    Useless for many workers, as the code is: compare least squares.
+    Useless from about 30 workers on, where least squares still has some digits.
 
     Parameters
     ----------
@@ -135,19 +142,20 @@ def vandermonde(code: Code, survivors: BoolArray) -> Array:
     Ye and Abbe, Communication-computation efficient gradient coding, ICML 2018.
     """
     survivors = code.check_survivors(survivors)
-    delta = _polynomial_load(code)
-    degrees = code.n - delta + code.m  # of freedom: n - s
+    theta, degrees = _polynomial(code)
     R = np.zeros((code.n, code.m))
     chosen = np.flatnonzero(survivors)[:degrees]
     if len(chosen) == degrees:
-        values = np.vander(points(code.n)[chosen], increasing=True)
-        R[chosen] = np.linalg.solve(values.T, np.eye(degrees)[:, -code.m :])
+        values = np.vander(theta[chosen], increasing=True)
+        R[chosen] = np.linalg.inv(values)[-code.m :].T
     return R
 
 
 @lru_cache(maxsize=8)
-def _polynomial_load(code: Code) -> int:
+def _polynomial(code: Code) -> tuple[Array, int]:
+    """Return the points and n - s, the number of values that fix the polynomial."""
     delta = cyclic_load("decoder vandermonde", code.A)
-    if not np.array_equal(code.B, ye_abbe(code.A, code.m)):
-        raise ValueError("decoder vandermonde serves the code of --encoding ye-abbe, not this one")
-    return delta
+    for order in get_args(Order):
+        if np.array_equal(code.B, ye_abbe(code.A, code.m, order)):
+            return points(code.n, order), code.n - delta + code.m
+    raise ValueError("decoder vandermonde serves the code of --encoding ye-abbe, not this one")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from gcmpi.code import AnyArray, Array
+from gcmpi.encodings.exact import condition_number
 from gcmpi.encodings.requirements import cyclic_load, groups
 from gcmpi.registry import ENCODINGS
 
+Order = Literal["alternating", "ascending"]
 
-@ENCODINGS.register("ye-abbe", exact=True, tolerant=True, decoder="vandermonde")
-def ye_abbe(A: AnyArray, m: int) -> Array:
+
+@ENCODINGS.register(
+    "ye-abbe", {}, {"order": "ascending"}, exact=True, tolerant=True, decoder="vandermonde"
+)
+def ye_abbe(A: AnyArray, m: int, order: Order = "alternating") -> Array:
     """Polynomial code of Ye and Abbe: exact for s = delta - m stragglers; n up to about 20.
 
     Worker i's message is the value at `points` theta_i of a polynomial of degree below n - s
@@ -19,8 +26,9 @@ def ye_abbe(A: AnyArray, m: int) -> Array:
     p_1(x) = prod (x - theta_i) over these, and p_u = x p_(u-1) - c p_1, c the coefficient of
     degree n - delta - 1 of p_(u-1), which makes the other leading coefficients zero.
 
-    Interpolation at real points is as ill conditioned as a Vandermonde matrix: at s = m = 2
-    about four digits are left for n = 30, none for n = 40.
+    Interpolation at real points is ill conditioned: the Vandermonde system of the source leaves
+    about five digits at n = 30 and s = m = 2, and none at n = 40. The source names the set of the
+    points but not which worker has which; the order counts, for rounded messages most.
 
     Parameters
     ----------
@@ -28,6 +36,8 @@ def ye_abbe(A: AnyArray, m: int) -> Array:
         The assignment ``cyclic``, delta >= m.
     m
         Communication reduction factor.
+    order
+        Of the points, see `points`: alternating loses fewer digits.
 
     Returns
     -------
@@ -44,7 +54,7 @@ def ye_abbe(A: AnyArray, m: int) -> Array:
     """
     delta, n = cyclic_load("encoding ye-abbe", A), A.shape[1]
     _at_least_m_holders("encoding ye-abbe", A, m)
-    theta = points(n)
+    theta = points(n, order)
     if (n - delta + m) * np.log10(n + 1.0) > 300:
         raise ValueError(
             f"encoding ye-abbe would overflow double precision with n={n} workers, and is useless "
@@ -52,7 +62,8 @@ def ye_abbe(A: AnyArray, m: int) -> Array:
         )
     B = np.zeros((m, n, n))
     for j in range(n):
-        first = np.poly(theta[(j + np.arange(1, n - delta + 1)) % n])[::-1]  # ascending degree
+        # coefficients by ascending degree; of no zeros np.poly is a number
+        first = np.atleast_1d(np.poly(theta[(j + np.arange(1, n - delta + 1)) % n]))[::-1]
         p = np.zeros(n - delta + m)
         p[: n - delta + 1] = first
         for u in range(m):
@@ -63,21 +74,27 @@ def ye_abbe(A: AnyArray, m: int) -> Array:
     return (B * A).reshape(m * n, n)
 
 
-def points(n: int) -> Array:
-    """Return the points of Ye and Abbe, ascending: +-(1 + i/2) for i < n/2, and 0 for odd n."""
+def points(n: int, order: Order = "alternating") -> Array:
+    """Return the points of Ye and Abbe, (n,): +-(1 + i/2) for i < n/2, and 0 first for odd n.
+
+    Alternating is 1, -1, 1.5, -1.5, ..; ascending is by value.
+    """
     positive = 1 + np.arange(n // 2) / 2
-    return np.concatenate([-positive[::-1], np.zeros(n % 2), positive])
+    pairs = np.stack([positive, -positive], axis=1).ravel()
+    theta = np.concatenate([np.zeros(n % 2), pairs])
+    return theta if order == "alternating" else np.sort(theta)
 
 
 @ENCODINGS.register("gaussian-exact", exact=True, tolerant=True)
-def gaussian_exact(A: AnyArray, m: int, rng: np.random.Generator) -> Array:
+def gaussian_exact(A: AnyArray, m: int, rng: np.random.Generator, draws: int = 10) -> Array:
     """Gaussian code matrix, for every assignment: exact for s = gamma - m stragglers.
 
     gamma is the least number of workers that hold a subset. V (n - s, n) is Gaussian and
     B = C V: row (u, j) of C ends in row u of the identity matrix of size m, and begins with the
     n - gamma numbers of least norm that make row (u, j) of B vanish at all workers that don't
     hold subset j. Any n - s columns of V are almost surely independent, so B_S R = F for R the
-    last m columns of the inverse of V_S.
+    last m columns of the inverse of V_S. How well B is conditioned is luck: the best of several
+    draws is kept.
 
     Parameters
     ----------
@@ -87,6 +104,8 @@ def gaussian_exact(A: AnyArray, m: int, rng: np.random.Generator) -> Array:
         Communication reduction factor.
     rng
         Source of V.
+    draws
+        How many V to draw; the one is kept whose B has the least `condition_number`.
 
     Returns
     -------
@@ -95,7 +114,7 @@ def gaussian_exact(A: AnyArray, m: int, rng: np.random.Generator) -> Array:
     Raises
     ------
     ValueError
-        If some subset is on fewer than m workers.
+        If some subset is on fewer than m workers, or draws is not positive.
 
     References
     ----------
@@ -103,16 +122,33 @@ def gaussian_exact(A: AnyArray, m: int, rng: np.random.Generator) -> Array:
     gradient coding, IEEE J. Selected Areas in Information Theory 2, 2021 (there with the values
     of polynomials for V).
     """
-    k, n = A.shape
     gamma = _at_least_m_holders("encoding gaussian-exact", A, m)
-    V = rng.standard_normal((n - gamma + m, n))
-    free, last = V[: n - gamma], V[n - gamma :]
+    if draws < 1:
+        raise ValueError(f"encoding gaussian-exact needs draws at least 1, not draws={draws}")
+    rank = A.shape[1] - gamma + m
+    found = [
+        _vanishing_products(A, m, rng.standard_normal((rank, A.shape[1]))) for _ in range(draws)
+    ]
+    return min(found, key=lambda B: condition_number(B, rank))
+
+
+def _vanishing_products(A: AnyArray, m: int, V: Array) -> Array:
+    """Return C V (m * k, n), zero where A is; C ends in the identity for every subset."""
+    k, n = A.shape
+    free, last = V[:-m], V[-m:]
     B = np.zeros((m, k, n))
     for j in range(k):
         away = A[j] == 0
-        C = -np.linalg.lstsq(free[:, away].T, last[:, away].T, rcond=None)[0].T
+        C = -_least_norm(free[:, away].T, last[:, away].T).T
         B[:, j, ~away] = C @ free[:, ~away] + last[:, ~away]
     return B.reshape(m * k, n)
+
+
+def _least_norm(M: Array, F: Array) -> Array:
+    """Solve M X = F for M with independent rows, at most as many as columns."""
+    square = M.shape[0] == M.shape[1]
+    X: Array = np.asarray(np.linalg.solve(M, F) if square else np.linalg.lstsq(M, F)[0])
+    return X
 
 
 @ENCODINGS.register("block-mds", exact=True, tolerant=True, unbiased=True, decoder="block")

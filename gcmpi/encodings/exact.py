@@ -48,7 +48,7 @@ def fractional_repetition(A: AnyArray, m: int) -> Array:
     return A.astype(np.float64)
 
 
-@ENCODINGS.register("cyclic-repetition", {}, {"draws": 1}, exact=True, tolerant=True)
+@ENCODINGS.register("cyclic-repetition", exact=True, tolerant=True)
 def cyclic_repetition(A: AnyArray, m: int, rng: np.random.Generator, draws: int = 20) -> Array:
     """Cyclic repetition code: exact for any s = delta - 1 stragglers.
 
@@ -69,8 +69,7 @@ def cyclic_repetition(A: AnyArray, m: int, rng: np.random.Generator, draws: int 
     rng
         Source of H.
     draws
-        How many H to draw; the one is kept whose B has the least condition number (its null
-        space of dimension s left out).
+        How many H to draw; the one is kept whose B has the least `condition_number`.
 
     Returns
     -------
@@ -90,7 +89,7 @@ def cyclic_repetition(A: AnyArray, m: int, rng: np.random.Generator, draws: int 
     if draws < 1:
         raise ValueError(f"encoding cyclic-repetition needs draws at least 1, not draws={draws}")
     found = [_null_space_columns(A.shape[1], delta - 1, rng) for _ in range(draws)]
-    return min(found, key=lambda B: _condition(B, A.shape[1] - delta + 1))
+    return min(found, key=lambda B: condition_number(B, A.shape[1] - delta + 1))
 
 
 def _null_space_columns(n: int, s: int, rng: np.random.Generator) -> Array:
@@ -105,10 +104,15 @@ def _null_space_columns(n: int, s: int, rng: np.random.Generator) -> Array:
     return B
 
 
-def _condition(B: Array, rank: int) -> float:
-    """Return the ratio of the first to the last of `rank` singular values."""
-    sigma = np.linalg.svd(B, compute_uv=False)
-    return float(sigma[0] / sigma[rank - 1])
+def condition_number(B: Array, rank: int) -> float:
+    """Return the ratio of the first to the last of `rank` singular values, columns at norm 1.
+
+    Where B has fewer rows than `rank`, all singular values count.
+    """
+    norms = np.linalg.norm(B, axis=0)
+    sigma = np.linalg.svd(B / np.where(norms > 0, norms, 1.0), compute_uv=False)
+    last = sigma[min(rank, len(sigma)) - 1]
+    return float(sigma[0] / last) if last > 0 else np.inf
 
 
 @ENCODINGS.register("cyclic-mds", exact=True, tolerant=True, unbiased=True)
@@ -154,7 +158,7 @@ def cyclic_mds(A: AnyArray, m: int) -> Array:
         )
     # exponents (n - s + 1) / 2 .. (n + s - 1) / 2: closed under conjugation
     zeros = np.exp(2j * np.pi * np.arange((n - s + 1) // 2, (n + s - 1) // 2 + 1) / n)
-    coefficients = np.poly(zeros).real
+    coefficients = np.atleast_1d(np.poly(zeros)).real  # of no zeros it is a number
     worker = np.arange(n)
     B = np.zeros((n, n))
     for power, value in enumerate(coefficients / coefficients.sum()):

@@ -49,15 +49,16 @@ def groups(part: str, A: AnyArray) -> IntArray:
         If two workers share some of their subsets but not all, or a worker has none.
     """
     n = A.shape[1]
-    first = A.argmax(axis=0)  # a subset of each worker
-    if not A.any(axis=0).all() or (A[first] != (first[:, None] == first)).any():
+    # a subset of each worker; it is the same one for the workers of a group
+    _, start, group = np.unique(A.argmax(axis=0), return_index=True, return_inverse=True)
+    held = A[:, start]  # by each group's first worker
+    if (held.sum(axis=1, dtype=np.intp) != 1).any() or (A != held[:, group]).any():
         load = _load(A)
         near = min((d for d in range(1, n + 1) if n % d == 0), key=lambda d: abs(d - load))
         raise ValueError(
             f"{part} needs workers in groups that hold the same subsets: "
             f"--assignment fractional-repetition:n={n},delta={near}"
         )
-    _, start, group = np.unique(first, return_index=True, return_inverse=True)
     numbers: IntArray = np.argsort(np.argsort(start))[group]
     return numbers
 

@@ -2,6 +2,7 @@
 
 from gcmpi.errors.curve import Curve, LemmaOne, LemmaTwo, Point, curve
 from gcmpi.errors.engine import ErrorEngine, target
+from gcmpi.errors.rounding import WIRES, Rounding, condition_number, rounding
 from gcmpi.errors.sampling import (
     Draw,
     Source,
@@ -17,18 +18,22 @@ from gcmpi.errors.sampling import (
 from gcmpi.errors.worst import worst_set
 
 __all__ = [
+    "WIRES",
     "Curve",
     "Draw",
     "ErrorEngine",
     "LemmaOne",
     "LemmaTwo",
     "Point",
+    "Rounding",
     "Source",
     "Summary",
     "alpha",
+    "condition_number",
     "curve",
     "exhaustive",
     "orders",
+    "rounding",
     "sample",
     "sample_bernoulli",
     "sample_from",

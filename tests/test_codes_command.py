@@ -258,3 +258,62 @@ def test_it_runs_as_a_module():
     done = subprocess.run([*command[:-1], "x"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("gcmpi.codes: argument --workers")
+
+
+def test_stability_shows_which_codes_lose_their_digits(run):
+    found = json.loads(run("stability --workers 10,31 --sets 5 --json"))
+    exact = {part.name for part in ENCODINGS if part.traits.tolerant}
+    names = {x["encoding"] for x in found}
+    assert names == exact - {"uncoded"}  # no code survives stragglers without redundancy
+    for x in found:
+        assert x["s"] in (2, 3)
+        assert x["m"] == (2 if x["encoding"] in ("ye-abbe", "gaussian-exact", "block-mds") else 1)
+        A = ASSIGNMENTS.build(x["assignment"])
+        assert A.shape[1] == x["n"]
+        assert A.sum(axis=1, dtype=int).min() == x["s"] + x["m"]
+        assert abs(x["n"] - 10) <= 2 or abs(x["n"] - 31) <= 1
+        for key in ("condition", "gain", "float64", "float32", "float16"):
+            assert 0 < x[key]["median"] <= x[key]["max"]
+        assert x["float64"]["median"] < x["float32"]["median"] * 1.5
+        assert x["float32"]["median"] < x["float16"]["median"]
+    at_31 = {(x["encoding"], x["decoder"]): x["float64"]["median"] for x in found if x["n"] > 20}
+    assert at_31["ye-abbe", "vandermonde"] > 1e-7
+    assert at_31["block-mds", "block"] < 1e-14
+    assert ("ye-abbe", "least-squares") in at_31
+
+
+def test_stability_says_where_nothing_is_left(run):
+    (lost, own) = json.loads(run("stability --workers 60 --encoding ye-abbe --sets 3 --json"))
+    assert own["decoder"] == "vandermonde"
+    assert lost["float64"]["median"] > 0.01
+    assert lost["float32"] == {"median": None, "max": None}
+    out = run("stability --workers 60 --encoding ye-abbe --sets 3")
+    assert "inf" in out.splitlines()[-1]
+
+
+def test_stability_of_one_option(run):
+    out = run("stability --workers 8 --m 1 --encoding ye-abbe:order=ascending --sets 3")
+    assert [line.split()[:6] for line in out.splitlines()[-2:]] == [
+        ["ye-abbe:order=ascending", "least-squares", "8", "2", "1", "3"],
+        ["ye-abbe:order=ascending", "vandermonde", "8", "2", "1", "3"],
+    ]
+
+
+def test_stability_draws(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    run(f"stability --workers 8,12 --sets 2 --plot {tmp_path}/found.svg")
+    assert "ye-abbe, vandermonde" in (tmp_path / "found.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--workers 5,x", "--workers needs counts"),
+        ("--workers 0", "--workers needs counts"),
+        ("--sets 0", "--sets must be at least 1"),
+        ("--encoding stacked", "promises no exact decoding"),
+        ("--encoding uncoded", "no code uncoded for s=2 and m=2 or 1"),
+    ],
+)
+def test_stability_refuses(refused, options, message):
+    assert message in refused(f"stability {options}")

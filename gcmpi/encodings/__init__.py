@@ -15,12 +15,18 @@ from gcmpi.encodings.approximate import (
 )
 from gcmpi.encodings.communication_efficient import block_mds, gaussian_exact, ye_abbe
 from gcmpi.encodings.diagonal import diagonals, random_diagonal, stacked, uncoded
-from gcmpi.encodings.exact import cyclic_mds, cyclic_repetition, fractional_repetition
+from gcmpi.encodings.exact import (
+    condition_number,
+    cyclic_mds,
+    cyclic_repetition,
+    fractional_repetition,
+)
 from gcmpi.encodings.hadamard import random_hadamard
 
 __all__ = [
     "bernoulli_code",
     "block_mds",
+    "condition_number",
     "cyclic_mds",
     "cyclic_repetition",
     "design_code",

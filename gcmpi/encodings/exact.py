@@ -105,12 +105,11 @@ def _null_space_columns(n: int, s: int, rng: np.random.Generator) -> Array:
 
 
 def condition_number(B: Array, rank: int) -> float:
-    """Return the ratio of the first to the last of `rank` singular values, columns at norm 1.
+    """Return the ratio of the first to the last of `rank` singular values, or of all if fewer.
 
-    Where B has fewer rows than `rank`, all singular values count.
+    Not of columns scaled to norm 1: long columns, too, are a sign of a nearly singular draw.
     """
-    norms = np.linalg.norm(B, axis=0)
-    sigma = np.linalg.svd(B / np.where(norms > 0, norms, 1.0), compute_uv=False)
+    sigma = np.linalg.svd(B, compute_uv=False)
     last = sigma[min(rank, len(sigma)) - 1]
     return float(sigma[0] / last) if last > 0 else np.inf
 

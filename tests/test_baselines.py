@@ -241,6 +241,40 @@ def test_block_mds_loses_by_groups():
         assert max(found) == pytest.approx(bounds.blocks(code.A, 2, s), abs=1e-9)
 
 
+# ---------------------------------------------------------------- bounds
+
+
+@pytest.mark.parametrize(
+    ("A", "m", "encoding", "name"),
+    [
+        (fractional_repetition(8, 4), 1, "fractional-repetition", "worst case of groups"),
+        (fractional_repetition(8, 4), 2, "block-mds", "worst case of groups"),
+        (fractional_repetition(8, 4)[:, :7], 2, "block-mds", "exact up to gamma - m"),
+        (cyclic(7, 3), 1, "cyclic-mds", "exact up to gamma - m"),
+        (cyclic(7, 3), 2, "ye-abbe", "exact up to gamma - m"),
+        (steiner_triple(9), 2, "gaussian-exact", "exact up to gamma - m"),
+        (projective_plane(2), 1, "bibd", "exact for a BIBD"),
+        (petersen(), 1, "expander", "expander bound"),
+        (graph_edges(6, 3), 1, "graph-assignment", "expander bound"),
+        (cyclic(7, 3), 1, "bgc", "expander bound"),
+        (bernoulli(8, 8, 3), 1, "bgc", None),
+        (petersen(), 1, "sgc", None),
+    ],
+)
+def test_the_theorem_of_each_baseline(A, m, encoding, name):
+    code = make(encoding, A, m)
+    theorem = bounds.closed_form(A, m, Spec(encoding))
+    assert (theorem.name if theorem else None) == name
+    for s in range(code.n + 1) if theorem else ():
+        worst = max(code.error(S) for S in masks(code.n, s, limit=40))
+        assert worst <= theorem.bound(s) + 1e-9
+
+
+def test_the_bound_of_exact_codes_ends_where_exactness_does():
+    A = cyclic(7, 4)
+    assert [bounds.tolerant(A, 2, s) for s in range(8)] == [0, 0, 0, 14, 14, 14, 14, 14]
+
+
 # ---------------------------------------------------------------- assignments
 
 

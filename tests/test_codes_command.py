@@ -260,6 +260,15 @@ def test_it_runs_as_a_module():
     assert done.stderr.startswith("gcmpi.codes: argument --workers")
 
 
+def test_show_says_what_a_code_promises(run):
+    out = run("show --assignment fractional-repetition:n=8,delta=4 --encoding block-mds --m 2")
+    assert "exact up to            s = 2, any stragglers" in out
+    assert "decoder of its source  block" in out
+    out = run("show --assignment petersen --encoding stacked")
+    assert "exact up to            no promise" in out
+    assert "decoder of its source  least-squares" in out
+
+
 def test_stability_shows_which_codes_lose_their_digits(run):
     found = json.loads(run("stability --workers 10,31 --sets 5 --json"))
     exact = {part.name for part in ENCODINGS if part.traits.tolerant}

@@ -26,6 +26,7 @@ from gcmpi.assignments import (
     uncoded,
 )
 from gcmpi.decoding import Downdate
+from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS, Spec
 
 SMALL = 9
@@ -330,6 +331,38 @@ def test_graph_decoding_is_unbiased_on_a_vertex_transitive_graph_only():
         assert spread(circulant_edges(5, (1, 2)), s) < 1e-12
     path = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], dtype=np.uint8)
     assert spread(path, 1) > 0.01
+
+
+# ---------------------------------------------------------------- alpha
+
+
+def test_alpha_of_a_decoder_is_the_mean_share_of_the_gradient():
+    A = fractional_repetition(6, 2)
+    code = Code(A, encodings.erasurehead(A, 1), 1)
+    rng = np.random.default_rng(0)
+    found = decoder_alpha(code, decoders.first_of_group, rng, sets=4000)
+    exact = [1 - bounds.holder_bound(A, 1, s) / 6 for s in range(7)]
+    assert np.abs(found - exact).max() < 0.02
+    assert found[[0, 1, 6]].tolist() == pytest.approx([1, 1, 0])
+    measured = alpha(lambda _: code.B, 1, rng, draws=2000)
+    assert np.abs(found - measured).max() < 0.03  # for least squares, another way
+
+
+def test_alpha_of_weights_that_add_up():
+    A = projective_plane(2)
+    rng = np.random.default_rng(0)
+    one = decoder_alpha(Code(A, A, 1), decoders.one_step, rng, sets=3)
+    assert one == pytest.approx([1] * 7 + [0])
+    B = encodings.stochastic_code(A, 1, 0.25)
+    found = decoder_alpha(Code(A, B, 1), decoders.plain_sum, rng, counts=[0, 3], sets=3)
+    assert found == pytest.approx([4 / 3, 4 / 7 * 4 / 3])
+
+
+@pytest.mark.parametrize(("counts", "sets"), [([8], 1), ([-1], 1), ([1], 0)])
+def test_alpha_of_a_decoder_refuses(counts, sets):
+    code = Code(PLANE, PLANE, 1)
+    with pytest.raises(ValueError, match=r"must be|needs"):
+        decoder_alpha(code, decoders.one_step, np.random.default_rng(0), counts=counts, sets=sets)
 
 
 # ---------------------------------------------------------------- refusals and choice

@@ -54,6 +54,8 @@ def show(options: argparse.Namespace) -> None:
         "B is": "redrawn in every iteration" if traits.redrawn else "the same in all iterations",
         "rank of B": f"{rank} of at most {min(B.shape)} (seed {options.seed})",
         "condition of B": f"{sigma[0] / sigma[rank - 1]:.3g} (without its null space)",
+        "exact up to": f"s = {code.gamma - m}, any stragglers" if traits.tolerant else "no promise",
+        "decoder of its source": traits.decoder,
         "Err, no stragglers": f"{code.error(np.ones(choice.n, dtype=np.bool_)):.6g} "
         f"of m k = {choice.total}",
     }

@@ -15,6 +15,7 @@ from gcmpi.errors.sampling import (
     sample_from,
     summarise,
 )
+from gcmpi.errors.shrinkage import decoder_alpha
 from gcmpi.errors.worst import worst_set
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "alpha",
     "condition_number",
     "curve",
+    "decoder_alpha",
     "exhaustive",
     "orders",
     "rounding",

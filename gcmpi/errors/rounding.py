@@ -9,7 +9,7 @@ import numpy as np
 
 from gcmpi.code import Array, BoolArray, Code
 from gcmpi.decoding import Decoder
-from gcmpi.wire import WireType, pack, unpack
+from gcmpi.wire import WireType, decode_numbers, encode_numbers, storage
 
 WIRES: tuple[WireType, ...] = ("float64", "float32", "float16")
 """Types that messages are rounded to."""
@@ -88,8 +88,8 @@ def rounding(
 
 def _sent(y: Array, wire: WireType) -> Array:
     """Return what arrives of a message."""
-    out, arrived = np.empty(len(y), dtype=wire), np.empty_like(y)
-    unpack(out, pack(y, out), arrived)
+    sent, arrived = np.empty(len(y), storage(wire)), np.empty_like(y)
+    decode_numbers(sent, wire, encode_numbers(y, wire, sent), arrived)
     return arrived
 
 

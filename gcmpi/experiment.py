@@ -17,6 +17,7 @@ from gcmpi.registry import (
     ASSIGNMENTS,
     COMPRESSORS,
     DATASETS,
+    DECODERS,
     ENCODINGS,
     OPTIMIZERS,
     PROBLEMS,
@@ -30,6 +31,7 @@ from gcmpi.wire import WireType
 REGISTRIES: Mapping[str, Registry] = {
     "assignment": ASSIGNMENTS,
     "encoding": ENCODINGS,
+    "decoder": DECODERS,
     "problem": PROBLEMS,
     "dataset": DATASETS,
     "optimizer": OPTIMIZERS,
@@ -47,6 +49,8 @@ class Experiment:
     ----------
     assignment, encoding, m
         The code: which worker holds which subset, what it sends, and that in d/m numbers.
+    decoder
+        How the server combines what came: optimally (least-squares) or as a source proposes.
     problem, dataset, dtype
         The loss, the data, and the type of parameters and gradients.
     optimizer, iterations
@@ -78,6 +82,7 @@ class Experiment:
     assignment: str = "projective-plane:order=5"
     encoding: str = "random-diagonal"
     m: int = 2
+    decoder: str = "least-squares"
     problem: str = "mlp"
     dataset: str = "mnist-10k"
     dtype: Literal["float32", "float64"] = "float32"

@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add("--assignment", metavar="PART", help="which worker holds which subsets")
     add("--encoding", metavar="PART", help="what workers send")
     add("--m", metavar="M", help="communication reduction: messages of d/m numbers")
+    add("--decoder", metavar="PART", help="least-squares (optimal), or a source's own")
     add("--problem", metavar="PART", help="mlp, softmax, logistic or least-squares")
     add("--dataset", metavar="PART", help="mnist-10k, mixture, or the path of an .npz or IDX file")
     add("--dtype", metavar="TYPE", help="parameters and gradients: float32 or float64")
@@ -86,7 +87,7 @@ class Request:
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "problem", "dataset", "dtype", "optimizer", "iterations",
+    "assignment", "encoding", "m", "decoder", "problem", "dataset", "dtype", "optimizer", "iterations",
     "stragglers", "wait", "wire", "compression", "seed", "rescale", "audit_every",
     "target_accuracy",
 )  # fmt: skip

@@ -216,6 +216,8 @@ class Registry:
                 if position or not part.options:
                     raise ValueError(f"{self.kind} {name}: {item!r} is not of the form key=value")
                 key, value = next(iter(part.options)), item
+            if key in given:
+                raise ValueError(f"{self.kind} {name}: {key} is given twice")
             given[key] = value
         unknown = [key for key in given if key not in part.options]
         if unknown:

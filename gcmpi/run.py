@@ -13,14 +13,16 @@ from gcmpi.audit import Auditor
 from gcmpi.code import AnyArray, Array, message_length
 from gcmpi.codebook import CodeBook
 from gcmpi.comm.simulated import SimulatedExchange
-from gcmpi.decoding import Decoder, decoder_for
-from gcmpi.errors import alpha
+from gcmpi.decoders import decoder
+from gcmpi.decoding import Decoder
+from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.experiment import Experiment
 from gcmpi.optimizers import Optimizer
 from gcmpi.problems import Dataset, datasets, load
 from gcmpi.registry import (
     ASSIGNMENTS,
     COMPRESSORS,
+    DECODERS,
     ENCODINGS,
     OPTIMIZERS,
     PROBLEMS,
@@ -62,7 +64,8 @@ class Run:
     @property
     def decoder(self) -> Decoder:
         """A new decoder."""
-        return decoder_for(self.A.shape[1], redrawn=self.shared.codes.fixed is None)
+        redrawn = self.shared.codes.fixed is None
+        return decoder(self.experiment.decoder, self.A.shape[1], redrawn=redrawn)
 
     @property
     def rule(self) -> StopRule:
@@ -120,6 +123,8 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     e = experiment
     k, n = A.shape
     codes = CodeBook.build(A, e.m, ENCODINGS.parse(e.encoding), e.seed)
+    decode = decoder(e.decoder, n, redrawn=codes.fixed is None)
+    decode(codes.code(0), np.ones(n, dtype=np.bool_))  # refuses a code that it does not serve
     stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
     WAITING.build(e.wait).begin(codes.code(0))
     OPTIMIZERS.build(e.optimizer)
@@ -137,15 +142,22 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
             f"nothing when the code changes in every iteration: give feedback=false, or an "
             f"encoding that stays the same in place of {e.encoding}"
         )
-    return Run(e, Shared(problem, codes, stragglers, wire), dataset, _alpha(e, codes))
+    scale = _alpha(e, codes, decode)
+    return Run(e, Shared(problem, codes, stragglers, wire), dataset, scale)
 
 
-def _alpha(e: Experiment, codes: CodeBook) -> Array:
+def _alpha(e: Experiment, codes: CodeBook, decode: Decoder) -> Array:
     """Measure alpha for every number of stragglers: E[B_S R] = alpha_s F (paper, section 5)."""
-    n = codes.A.shape[1]
-    if e.rescale == "none" or not ENCODINGS[codes.encoding.name].traits.unbiased:
-        return np.ones(n + 1)
+    own_decoder = DECODERS.parse(e.decoder).name != "least-squares"
+    promise = (
+        DECODERS[e.decoder.partition(":")[0]] if own_decoder else ENCODINGS[codes.encoding.name]
+    )
+    if e.rescale == "none" or not promise.traits.unbiased:
+        return np.ones(codes.A.shape[1] + 1)
     rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
-    values = alpha(codes.draw, e.m, rng)
+    if own_decoder:
+        values = decoder_alpha(codes.code(0), decode, rng, sets=50)
+    else:
+        values = alpha(codes.draw, e.m, rng)
     # with everybody late the decoded gradient is zero, whatever it is divided by
     return np.where(values > 1e-9, values, 1.0)

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from gcmpi import environment as gcmpi_environment
+
+gcmpi_environment.one_blas_thread()  # before any test imports numpy: jobs of many ranks follow
+
 ROOT = Path(__file__).parent.parent
 # what a root user on a small machine needs for Open MPI; other libraries ignore it
 OPEN_MPI = {

@@ -267,3 +267,31 @@ def test_lossy_compression_trains_and_promises_nothing():
         assert rows[0].bytes_up <= 0.51 * plain[0].bytes_up
     with pytest.raises(ValueError, match="changes in every iteration: give feedback=false"):
         make(compression="top-k")
+
+
+SOURCES = [
+    ("fractional-repetition:n=6,delta=3", "fractional-repetition", "first-of-group", 1),
+    ("projective-plane:order=2", "bibd", "bibd", 1),
+    ("projective-plane:order=2", "bibd", "one-step", 1),
+    ("fractional-repetition:n=6,delta=3", "block-mds", "block", 2),
+    ("cyclic:n=6,delta=3", "ye-abbe", "vandermonde", 2),
+    ("cyclic:n=6,delta=3", "cyclic-repetition", "least-squares", 1),
+    ("cyclic:n=6,delta=3", "gaussian-exact", "least-squares", 2),
+]
+
+
+@pytest.mark.parametrize(("assignment", "encoding", "decoder", "m"), SOURCES)
+def test_baselines_train_with_the_decoder_of_their_source(assignment, encoding, decoder, m):
+    """Exact with nobody late, every audit passes with stragglers, and the loss falls."""
+    parts = {"assignment": assignment, "encoding": encoding, "decoder": decoder, "m": m}
+    run = make(**parts)
+    state, _ = train(run)
+    np.testing.assert_allclose(state.theta, plain_descent(run), rtol=1e-8, atol=1e-10)
+    _, rows = train(make(**parts, stragglers="bernoulli:q=0.2", iterations=40))
+    assert all(row.check == 1 for row in rows)
+    assert rows[-1].loss < 0.6 * rows[0].loss
+
+
+def test_decoder_refuses_a_code_that_it_does_not_serve():
+    with pytest.raises(ValueError, match="graph"):
+        make(decoder="graph")

@@ -87,8 +87,8 @@ class Request:
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "decoder", "problem", "dataset", "dtype", "optimizer", "iterations",
-    "stragglers", "wait", "wire", "compression", "seed", "rescale", "audit_every",
+    "assignment", "encoding", "m", "decoder", "problem", "dataset", "dtype", "optimizer",
+    "iterations", "stragglers", "wait", "wire", "compression", "seed", "rescale", "audit_every",
     "target_accuracy",
 )  # fmt: skip
 

@@ -148,16 +148,15 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
 
 def _alpha(e: Experiment, codes: CodeBook, decode: Decoder) -> Array:
     """Measure alpha for every number of stragglers: E[B_S R] = alpha_s F (paper, section 5)."""
-    own_decoder = DECODERS.parse(e.decoder).name != "least-squares"
-    promise = (
-        DECODERS[e.decoder.partition(":")[0]] if own_decoder else ENCODINGS[codes.encoding.name]
-    )
+    decoder_name = DECODERS.parse(e.decoder).name
+    optimal = decoder_name == "least-squares"
+    promise = ENCODINGS[codes.encoding.name] if optimal else DECODERS[decoder_name]
     if e.rescale == "none" or not promise.traits.unbiased:
         return np.ones(codes.A.shape[1] + 1)
     rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
-    if own_decoder:
-        values = decoder_alpha(codes.code(0), decode, rng, sets=50)
-    else:
+    if optimal:
         values = alpha(codes.draw, e.m, rng)
+    else:
+        values = decoder_alpha(codes.code(0), decode, rng, sets=50)
     # with everybody late the decoded gradient is zero, whatever it is divided by
     return np.where(values > 1e-9, values, 1.0)

@@ -1,0 +1,214 @@
+"""Writing and reading run files; the schema is in the docstring of the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gcmpi
+from gcmpi.code import AnyArray, Array
+from gcmpi.codebook import CodeBook
+from gcmpi.recording.record import FIELDS, Record
+from gcmpi.training import State
+
+FORMAT = "gcmpi run 1"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a run file says besides its iterations."""
+
+    experiment: str
+    digest: str
+    assignment: str
+    encoding: str
+    codes: CodeBook
+    alpha: Array
+    environment: Mapping[str, str]
+    created: str = dataclasses.field(
+        default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    )
+
+
+def write(
+    path: Path,
+    description: Description,
+    record: Record,
+    state: State,
+    optimizer_state: Mapping[str, AnyArray],
+    *,
+    status: str,
+    valid: bool,
+) -> None:
+    """Write a run file, in place of an earlier one only when it is complete on the disk.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    import h5py
+
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        # the newest format that both HDF5 1.14 and 2.0 read
+        with h5py.File(temporary, "w", libver=("v108", "v110")) as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["gcmpi_version"] = gcmpi.__version__
+            file.attrs["status"] = status
+            file.attrs["created"] = description.created
+            file.attrs["valid"] = int(valid)
+            _write_experiment(file, description)
+            columns = record.columns
+            _write_code(file.create_group("code"), description, columns)
+            _write_iterations(file.create_group("iterations"), columns, record.n)
+            _write_final(file.create_group("final"), state, optimizer_state)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_experiment(file: Any, description: Description) -> None:
+    experiment = file.create_group("experiment")
+    _dataset(experiment, "toml", description.experiment, "all that fixes the run, as TOML")
+    experiment.attrs["hash"] = description.digest
+    environment = file.create_group("environment")
+    for name, value in description.environment.items():
+        environment.attrs[name] = value
+
+
+def _write_code(group: Any, description: Description, columns: Mapping[str, AnyArray]) -> None:
+    codes = description.codes
+    k, n = codes.A.shape
+    group.attrs["assignment"] = description.assignment
+    group.attrs["encoding"] = description.encoding
+    group.attrs["m"] = codes.m
+    group.attrs["redrawn"] = int(codes.fixed is None)
+    group.attrs["seed"] = str(codes.seed)
+    subset, worker = _scale(group, "subset", np.arange(k)), _scale(group, "worker", np.arange(n))
+    _dataset(group, "A", codes.A, "assignment matrix", scales=(subset, worker))
+    if codes.fixed is not None:
+        coded_row = _scale(group, "coded_row", np.arange(codes.m * k))
+        _dataset(group, "B", codes.fixed, "encoding matrix", scales=(coded_row, worker))
+    count = _scale(group, "straggler_count", np.arange(n + 1))
+    name = "the gradient decoded with so many stragglers is divided by it"
+    _dataset(group, "alpha_by_straggler_count", description.alpha, name, scales=(count,))
+    stragglers = n - columns["survivors"].sum(axis=1, dtype=int)
+    alpha = float(description.alpha[stragglers].mean()) if stragglers.size else float("nan")
+    _dataset(group, "alpha", alpha, "mean shrinkage of the decoded gradient, divided out")
+
+
+def _write_iterations(group: Any, columns: Mapping[str, AnyArray], n: int) -> None:
+    iteration = _scale(group, "iteration", columns["iteration"])
+    worker = _scale(group, "worker", np.arange(n))
+    for name, field in FIELDS.items():
+        scales = (iteration, worker) if field.by_worker else (iteration,)
+        _dataset(group, name, columns[name], field.long_name, field.units, scales)
+
+
+def _write_final(group: Any, state: State, optimizer_state: Mapping[str, AnyArray]) -> None:
+    group.attrs["iteration"] = state.t
+    group.attrs["seconds"] = state.seconds
+    parameter = _scale(group, "parameter", np.arange(state.theta.size))
+    _dataset(group, "theta", state.theta, "parameters", scales=(parameter,))
+    for name, value in optimizer_state.items():
+        title = f"state of the optimizer: {name}"
+        _dataset(group, f"optimizer_{name}", value, title, scales=(parameter,))
+
+
+def _scale(group: Any, name: str, values: AnyArray) -> Any:
+    scale = group.create_dataset(name, data=values)
+    scale.make_scale(name)
+    scale.attrs["long_name"] = name.replace("_", " ")
+    scale.attrs["units"] = "1"
+    return scale
+
+
+def _dataset(
+    group: Any, name: str, data: Any, long_name: str, units: str = "1", scales: Sequence[Any] = ()
+) -> None:
+    # a filter needs chunks, and chunks a size above zero
+    packed = {"compression": "gzip", "shuffle": True} if np.size(data) > 256 else {}
+    dataset = group.create_dataset(name, data=data, **packed)
+    dataset.attrs["long_name"] = long_name
+    dataset.attrs["units"] = units
+    for axis, scale in enumerate(scales):
+        dataset.dims[axis].attach_scale(scale)
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """What is needed of an earlier run to replay or resume it."""
+
+    experiment: str
+    status: str
+    created: str
+    columns: Mapping[str, AnyArray]
+    state: State
+    optimizer_state: Mapping[str, AnyArray]
+
+
+def check(path: Path) -> None:
+    """Refuse what is not a run file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is not a run file.
+    """
+    import h5py
+
+    if not path.exists():
+        raise ValueError(f"there is no run file {path}")
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"{path} is not a run file of gcmpi.train: it cannot be read as HDF5")
+    try:
+        with h5py.File(path, "r") as file:
+            kind = file.attrs.get("format")
+    except OSError as error:
+        raise ValueError(f"cannot read run file {path}: {error}") from error
+    if kind != FORMAT:
+        raise ValueError(f"{path} is an HDF5 file, but not a run file of gcmpi.train")
+
+
+def read(path: Path) -> RunFile:
+    """Read a run file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is not a run file.
+    """
+    import h5py
+
+    check(path)
+    try:
+        with h5py.File(path, "r") as file:
+            final = file["final"]
+            state = State(
+                int(final.attrs["iteration"]), final["theta"][()], float(final.attrs["seconds"])
+            )
+            prefix = "optimizer_"
+            return RunFile(
+                file["experiment/toml"].asstr()[()],
+                str(file.attrs["status"]),
+                str(file.attrs["created"]),
+                {name: file["iterations"][name][()] for name in ("iteration", *FIELDS)},
+                state,
+                {
+                    name.removeprefix(prefix): final[name][()]
+                    for name in final
+                    if name.startswith(prefix)
+                },
+            )
+    except (OSError, KeyError) as error:
+        raise ValueError(f"cannot read run file {path}: {error}") from error

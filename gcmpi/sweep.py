@@ -10,6 +10,9 @@ The file names what is compared and how often::
     [runs.baseline]
     encoding = "stacked"
 
+At the end it prints one table: load, bytes, times, gradient error, accuracy, time to the target
+accuracy, and its ratio to the first competitor's, paired by seed.
+
 All competitors run on the same seeds, and so on the same data, initial parameters and straggler
 trace; within a seed their order is shuffled. A run whose file is complete is not run again: the
 same command goes on after an interruption. What a failed run printed is kept beside its file.
@@ -30,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi import recording, seeds
+from gcmpi import comparison, recording, seeds
 from gcmpi.experiment import Experiment
 from gcmpi.run import assignment_matrix
 
@@ -53,6 +56,14 @@ class Job:
         except ValueError:
             return False
         return same and file.status == "complete"
+
+    @property
+    def figures(self) -> comparison.Figures:
+        """What the run came to, from its file."""
+        A = assignment_matrix(self.experiment)
+        load = int(A.sum(axis=0, dtype=int).max()) / A.shape[0]
+        columns = recording.read(self.output).columns
+        return comparison.figures(columns, load, self.experiment.target_accuracy)
 
     def command(self, launcher: str) -> list[str]:
         """Return the command line; {ranks} in the launcher is replaced."""
@@ -157,7 +168,13 @@ def main(argv: list[str] | None = None) -> int:
             state = "done" if job.complete else "to run"
             print(f"{state:<7} {job.name:<24} {job.ranks:4d} ranks  {job.output}")
         return 0
-    return 1 if run_sweep(jobs, options.launcher) else 0
+    failed = run_sweep(jobs, options.launcher)
+    if complete := [job for job in jobs if job.complete]:
+        runs = [(job.name, job.experiment.seed, job.figures) for job in complete]
+        names = tomllib.loads(options.sweep.read_text(encoding="utf-8"))["runs"]
+        print(comparison.table(runs, list(names)))
+        print(f"# medians over the seeds; run files in {complete[0].output.parent}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,125 @@
+"""The table of a sweep: competitors on the same seeds, medians and paired ratios."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gcmpi.code import AnyArray, Array
+
+TIMED = ("exchange_seconds", "decode_seconds", "update_seconds")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run comes to.
+
+    Attributes
+    ----------
+    load
+        Subsets held by the worker that holds most, over the k subsets: its part of the data.
+    kilobytes_up
+        Received by the server in an iteration, median.
+    iteration_ms
+        Time of an iteration after the warm-up, median.
+    gradient_error
+        Relative error of the audited gradients, median.
+    accuracy
+        The last audited one.
+    seconds_to_target
+        Training time until an audit found the target accuracy; infinite if none did.
+    """
+
+    load: float
+    kilobytes_up: float
+    iteration_ms: float
+    gradient_error: float
+    accuracy: float
+    seconds_to_target: float
+
+
+def figures(columns: Mapping[str, AnyArray], load: float, target: float) -> Figures:
+    """Return the figures of a run from the columns of its file."""
+    timed = columns["warmup"] == 0
+    audited = np.isfinite(columns["accuracy"])
+    reached = columns["seconds"][audited & (columns["accuracy"] >= target)]
+    iteration = np.sum([columns[name] for name in TIMED], axis=0)
+    return Figures(
+        load=load,
+        kilobytes_up=float(np.median(columns["bytes_up"])) / 1e3,
+        iteration_ms=1e3 * float(np.median(iteration[timed])) if timed.any() else math.nan,
+        gradient_error=float(np.median(columns["gradient_error"][audited])),
+        accuracy=float(columns["accuracy"][audited][-1]),
+        seconds_to_target=float(reached[0]) if reached.size else math.inf,
+    )
+
+
+def paired_ratio(values: Array, reference: Array) -> str:
+    """Return the ratio of two competitors' values on the same seeds, with its 95% interval.
+
+    Student's t on the logarithms of the paired ratios: with few seeds a bootstrap covers too
+    little. A seed in which either did not get there has no ratio, so the answer is in words.
+
+    Parameters
+    ----------
+    values, reference : (seeds,)
+        Positive numbers, or infinity.
+    """
+    if not np.isfinite(values).all() or not np.isfinite(reference).all():
+        missed = int(np.sum(~np.isfinite(values)))
+        return f"{missed} of {values.size} never" if missed else "reference never"
+    logs = np.log(values / reference)
+    ratio = math.exp(float(logs.mean()))
+    if logs.size < 3:
+        return f"{ratio:.2f}"
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, logs.size - 1)) * float(logs.std(ddof=1)) / math.sqrt(logs.size)
+    low, high = ratio * math.exp(-half), ratio * math.exp(half)
+    same = "  not distinguishable" if low <= 1 <= high and half > 0 else ""
+    return f"{ratio:.2f} ({low:.2f}-{high:.2f}){same}"
+
+
+def table(runs: Sequence[tuple[str, int, Figures]], names: Sequence[str]) -> str:
+    """Return the table of a sweep.
+
+    Parameters
+    ----------
+    runs
+        (competitor, seed, figures) of every complete run.
+    names
+        The competitors in the order to show them; ratios are to the first.
+    """
+    by_name: dict[str, dict[int, Figures]] = defaultdict(dict)
+    for name, seed, run in runs:
+        by_name[name][seed] = run
+    first = by_name[names[0]]
+    width = max(map(len, names))
+    lines = [
+        f"# {'':<{width}}  seeds    load   up [kB]  iteration [ms]  gradient error  accuracy  "
+        "to target [s]  ratio to the first (95%)"
+    ]
+    for name in names:
+        results = by_name[name]
+        if not results:
+            lines.append(f"  {name:<{width}}      0  no complete run")
+            continue
+        common = sorted(results.keys() & first.keys())
+        seconds = np.array([results[seed].seconds_to_target for seed in common])
+        reference = np.array([first[seed].seconds_to_target for seed in common])
+        middle = {
+            key: float(np.median([getattr(run, key) for run in results.values()]))
+            for key in Figures.__annotations__
+        }
+        lines.append(
+            f"  {name:<{width}} {len(results):6d} {middle['load']:7.3f} "
+            f"{middle['kilobytes_up']:9.1f} {middle['iteration_ms']:15.1f} "
+            f"{middle['gradient_error']:15.4f} {middle['accuracy']:9.4f} "
+            f"{middle['seconds_to_target']:14.2f}  "
+            + (paired_ratio(seconds, reference) if common else "no common seed")
+        )
+    return "\n".join(lines)

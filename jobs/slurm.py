@@ -82,6 +82,7 @@ while [ "$signalled" ]; do # a trapped signal ends wait before the launcher ends
     status=$?
 done
 if [ "$status" -eq 75 ]; then
+    echo "# exit status 75: back to the queue"
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

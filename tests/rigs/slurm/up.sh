@@ -25,7 +25,6 @@ refuse() {
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 if [ "$(command -v munged slurmctld slurmd sbatch | wc -l)" != 4 ]; then
     command -v apt-get >/dev/null || refuse "slurmctld and slurmd are missing, and so is apt-get"
-    # the daemons are started below, on a configuration of their own: not by the packages
     apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@"; }
     { apt update && apt install --no-install-recommends munge slurmctld slurmd slurm-client; } \
         </dev/null >/dev/null 2>&1 || refuse "apt-get could not install slurmctld and slurmd"
@@ -73,6 +72,7 @@ private=(unshare --mount --ipc sh -c 'mount -t tmpfs shm /dev/shm && exec "$@"' 
 "${private[@]}" true 2>/dev/null || private=()
 
 # all three go to the background by themselves; in a session of their own a Ctrl-C passes them by
+trap '"$(dirname "$0")/down.sh" "$dir"' EXIT
 export SLURM_CONF=$dir/slurm.conf
 setsid munged --force --key-file="$dir/munge.key" --socket="$dir/munge.socket" \
     --pid-file="$dir/munged.pid" --seed-file="$dir/munge.seed" --log-file="$dir/log/munged.log"
@@ -80,13 +80,12 @@ setsid slurmctld -c
 setsid "${private[@]}" slurmd
 for _ in $(seq 100); do
     if [ "$(sinfo --noheader --states=idle --format=%D 2>/dev/null)" = 1 ]; then
+        trap - EXIT
         echo "SLURM is up with $cpus CPUs: export SLURM_CONF=$SLURM_CONF"
         exit 0
     fi
     sleep 0.1
 done
 tail -n 5 "$dir"/log/slurm*.log >&2
-
-"$(dirname "$0")/down.sh" "$dir"
 echo "the node did not become idle within 10 s" >&2
 exit 1

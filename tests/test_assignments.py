@@ -30,6 +30,7 @@ def test_every_assignment_is_a_matrix_of_bytes_biregular_unless_it_says_so(spec)
     assert A.dtype == np.uint8
     assert set(np.unique(A)) <= {0, 1}
     assert A.any(axis=1).all()
+    assert A.any(axis=0).all()
     p = assignments.parameters(A)
     assert A.shape == (p.k, p.n)
     if ASSIGNMENTS[spec.name].traits.irregular:

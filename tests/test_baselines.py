@@ -282,8 +282,10 @@ def test_bernoulli_has_its_mean_load_and_no_orphan():
     loads = np.array([bernoulli(40, 50, 6, seed).sum(axis=0) for seed in range(40)])
     assert abs(loads.mean() - 6) < 5 * np.sqrt(6 * 44 / 50 / loads.size)
     assert abs(loads.var() - 6 * 44 / 50) < 0.7
-    sparse = bernoulli(3, 30, 1)  # most rows come out empty at first
-    assert sparse.any(axis=1).all()
+    for n, k in ((3, 30), (30, 3)):  # most rows or columns come out empty at first
+        sparse = bernoulli(n, k, 1)
+        assert sparse.any(axis=1).all()
+        assert sparse.any(axis=0).all()
 
 
 def test_regularised_bernoulli_drops_edges_of_loaded_workers_only():
@@ -309,16 +311,23 @@ def test_stochastic_block_between_repetition_and_noise():
     assert abs(A[~inside].mean() - 0.1) < 0.02
 
 
+def test_random_replication_leaves_nobody_idle():
+    for seed in range(20):
+        A = random_replication(12, 6, 2, seed)
+        assert (A.sum(axis=0) == 1).all()  # k gamma = n
+        assert (A.sum(axis=1) == 2).all()
+
+
 def test_random_replication_is_pairwise_balanced_on_average():
-    shared = np.zeros((6, 6))
+    shared = np.zeros((20, 20))
     for seed in range(400):
-        A = random_replication(10, 6, 4, seed).astype(float)
+        A = random_replication(10, 20, 4, seed).astype(float)
         assert (A.sum(axis=1) == 4).all()
         shared += A @ A.T / 400
-    assert np.abs(shared[~np.eye(6, dtype=bool)] - 1.6).max() < 0.2
+    assert np.abs(shared[~np.eye(20, dtype=bool)] - 1.6).max() < 0.2
 
 
-@pytest.mark.parametrize(("dimension", "order"), [(2, 2), (2, 3), (2, 4), (3, 2), (3, 3), (5, 2)])
+@pytest.mark.parametrize(("dimension", "order"), [(3, 2), (3, 3), (3, 4), (5, 2)])
 def test_pairwise_balanced_is(dimension, order):
     A = pairwise_balanced(dimension, order, seed=1).astype(int)
     k, n = A.shape
@@ -412,9 +421,10 @@ REFUSED = {
     "sbm p": (lambda: stochastic_block(10, 5, 0.0, 0.1), "0 < inside <= 1"),
     "sbm n": (lambda: stochastic_block(0, 5, 0.5, 0.1), "n at least 1"),
     "replication": (lambda: random_replication(4, 4, 5), "nearest possible: gamma=4"),
+    "replication k": (lambda: random_replication(9, 2, 3), "nearest possible: gamma=5"),
     "replication n": (lambda: random_replication(0, 4, 5), "n and k at least 1"),
-    "balanced": (lambda: pairwise_balanced(2, 6), "nearest possible: order=5 or 7"),
-    "balanced line": (lambda: pairwise_balanced(1, 5), "dimension at least 2"),
+    "balanced": (lambda: pairwise_balanced(3, 6), "nearest possible: order=5 or 7"),
+    "balanced line": (lambda: pairwise_balanced(2, 5), "dimension at least 3"),
     "expander odd": (lambda: expander(31, 5), "nearest possible: delta=4 or 6"),
     "expander seed": (lambda: expander(31, 4, -1), "seed at least 0"),
     "edges": (lambda: graph_edges(5, 3), "nearest possible: degree=4"),

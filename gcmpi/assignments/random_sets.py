@@ -12,11 +12,11 @@ from gcmpi.seeds import CODE, generator
 
 
 def _draw(probability: Array, rng: np.random.Generator) -> AnyArray:
-    """Draw every entry with its probability; a subset that nobody holds is drawn again."""
+    """Draw every entry with its probability, and empty rows and columns again until none is."""
     A = (rng.random(probability.shape) < probability).astype(np.uint8)
-    while not (held := A.any(axis=1)).all():
-        again = probability[~held]
-        A[~held] = rng.random(again.shape) < again
+    while not (A.any(axis=1).all() and A.any(axis=0).all()):
+        empty = np.logical_or.outer(~A.any(axis=1), ~A.any(axis=0))
+        A[empty] = rng.random(np.count_nonzero(empty)) < probability[empty]
     return A
 
 
@@ -36,7 +36,8 @@ def _check(name: str, n: int, k: int, delta: int, seed: int) -> None:
 def bernoulli(n: int, k: int, delta: int, seed: int = 0) -> AnyArray:
     """Bernoulli: every worker holds every subset with probability delta / k, independently.
 
-    A subset that nobody would hold is drawn again.
+    Who holds a subset that nobody would hold, or what a worker that would hold none, is drawn
+    again.
 
     Parameters
     ----------
@@ -113,8 +114,8 @@ def stochastic_block(n: int, size: int, inside: float, outside: float, seed: int
     """Stochastic block model: fractional repetition with holes, and noise outside the blocks.
 
     Workers and subsets are in blocks of `size`, one after the other. A worker holds a subset of
-    its own block with probability `inside`, another with probability `outside`. A subset that
-    nobody would hold is drawn again.
+    its own block with probability `inside`, another with probability `outside`. Who holds a
+    subset that nobody would hold, or what a worker that would hold none, is drawn again.
 
     Parameters
     ----------
@@ -163,7 +164,8 @@ def stochastic_block(n: int, size: int, inside: float, outside: float, seed: int
 def random_replication(n: int, k: int, gamma: int, seed: int = 0) -> AnyArray:
     """Random replication: every subset on gamma random workers, pairwise balanced on average.
 
-    Two subsets share gamma^2 / n workers in the mean.
+    Two subsets share gamma^2 / n workers in the mean, but that a worker that would hold none
+    takes one from the worker with the highest load.
 
     Parameters
     ----------
@@ -176,7 +178,7 @@ def random_replication(n: int, k: int, gamma: int, seed: int = 0) -> AnyArray:
 
     Returns
     -------
-    A : (k, n) uint8; loads differ, and may be 0
+    A : (k, n) uint8; loads differ
 
     Raises
     ------
@@ -193,20 +195,24 @@ def random_replication(n: int, k: int, gamma: int, seed: int = 0) -> AnyArray:
             f"random-replication needs n and k at least 1 and seed at least 0, not "
             f"{n}, {k} and {seed}"
         )
-    if not 1 <= gamma <= n:
+    if not n <= k * gamma <= k * n:
         raise ValueError(
-            f"random-replication needs gamma in 1..{n}, not gamma={gamma}; "
-            f"{nearby('gamma', gamma, lambda v: 1 <= v <= n)}"
+            f"random-replication needs gamma in 1..n and k * gamma at least n, not n={n}, k={k}, "
+            f"gamma={gamma}; {nearby('gamma', gamma, lambda v: n <= k * v <= k * n)}"
         )
-    order = np.argsort(generator(seed, CODE).random((k, n)), axis=1)
+    rng = generator(seed, CODE)
+    order = np.argsort(rng.random((k, n)), axis=1)
     A = np.zeros((k, n), dtype=np.uint8)
     np.put_along_axis(A, order[:, :gamma], 1, axis=1)
+    for i in np.flatnonzero(~A.any(axis=0)):
+        most = A.sum(axis=0, dtype=np.intp).argmax()
+        j = rng.choice(np.flatnonzero(A[:, most]))
+        A[j, most], A[j, i] = 0, 1
     return A
 
 
 @ASSIGNMENTS.register(
     "pairwise-balanced",
-    {"dimension": 2, "order": 3},
     {"dimension": 3, "order": 2},
     irregular=True,
 )
@@ -215,12 +221,12 @@ def pairwise_balanced(dimension: int, order: int, seed: int = 0) -> AnyArray:
 
     Workers are the points of the affine space AG(dimension, order), subsets are hyperplanes
     a x = c, one of each direction a: two of different directions meet in q^(dimension - 2)
-    points. The constants c are random.
+    points. The constants c are random, but leave no worker idle.
 
     Parameters
     ----------
     dimension
-        2 or more.
+        3 or more: in a plane all lines would have to meet in one worker.
     order
         A prime power q.
     seed
@@ -234,16 +240,16 @@ def pairwise_balanced(dimension: int, order: int, seed: int = 0) -> AnyArray:
     Raises
     ------
     ValueError
-        If the dimension is below 2, the order no prime power or the seed negative.
+        If the dimension is below 3, the order no prime power or the seed negative.
 
     References
     ----------
     Bitar, Wootters and El Rouayheb, Stochastic gradient coding for straggler mitigation in
     distributed learning, IEEE J. Selected Areas in Information Theory 1, 2020 (the property).
     """
-    if dimension < 2 or seed < 0:
+    if dimension < 3 or seed < 0:
         raise ValueError(
-            "pairwise-balanced needs dimension at least 2 and seed at least 0, not "
+            "pairwise-balanced needs dimension at least 3 and seed at least 0, not "
             f"dimension={dimension}, seed={seed}"
         )
     if not is_prime_power(order):
@@ -259,6 +265,8 @@ def pairwise_balanced(dimension: int, order: int, seed: int = 0) -> AnyArray:
     value = np.zeros((directions.shape[1], vectors.shape[1]), dtype=np.intp)
     for a, x in zip(directions, vectors, strict=True):
         value = plus[value, times[a[:, None], x]]
-    constants = generator(seed, CODE).integers(order, size=len(value))
-    A: AnyArray = (value == constants[:, None]).astype(np.uint8)
-    return A
+    rng = generator(seed, CODE)
+    A: AnyArray = np.zeros_like(value)
+    while not A.any(axis=0).all():
+        A = value == rng.integers(order, size=(len(value), 1))
+    return A.astype(np.uint8)

@@ -151,7 +151,7 @@ def _least_norm(M: Array, F: Array) -> Array:
     return X
 
 
-@ENCODINGS.register("block-mds", exact=True, tolerant=True, unbiased=True, decoder="block")
+@ENCODINGS.register("block-mds", exact=True, tolerant=True, decoder="block")
 def block_mds(A: AnyArray, m: int) -> Array:
     """Block code: the workers of a group encode the sum of its subsets with an MDS code.
 

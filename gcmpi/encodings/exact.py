@@ -9,13 +9,7 @@ from gcmpi.encodings.requirements import cyclic_load, groups, one_part
 from gcmpi.registry import ENCODINGS
 
 
-@ENCODINGS.register(
-    "fractional-repetition",
-    exact=True,
-    tolerant=True,
-    unbiased=True,
-    decoder="first-of-group",
-)
+@ENCODINGS.register("fractional-repetition", exact=True, tolerant=True, decoder="first-of-group")
 def fractional_repetition(A: AnyArray, m: int) -> Array:
     """Fractional repetition code: all workers of a group send the sum of its subsets.
 
@@ -114,7 +108,7 @@ def condition_number(B: Array, rank: int) -> float:
     return float(sigma[0] / last) if last > 0 else np.inf
 
 
-@ENCODINGS.register("cyclic-mds", exact=True, tolerant=True, unbiased=True)
+@ENCODINGS.register("cyclic-mds", exact=True, tolerant=True)
 def cyclic_mds(A: AnyArray, m: int) -> Array:
     """Cyclic MDS code: the coefficients of all workers are cyclic shifts of one polynomial's.
 

@@ -99,7 +99,7 @@ def _print(options: argparse.Namespace, rows: Sequence[Row]) -> None:
     print(f"# exact codes over {options.sets} random straggler sets, seed {options.seed}")
     print("# condition of B_S; gain: relative error of g for a relative error of the messages;")
     print("# then relative error of g with messages of each type, median and worst set;")
-    print("# inf: a message was too large for the type")
+    print("# inf: not exact in double precision, or a message was too large for its type")
     columns = [name for wire in WIRES for name in (wire, "worst")]
     headings = ("encoding", "decoder", "n", "s", "m", "delta", "condition", "gain", *columns)
     table(headings, map(_cells, rows))

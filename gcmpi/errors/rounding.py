@@ -13,6 +13,8 @@ from gcmpi.wire import WireType, decode_numbers, encode_numbers, storage
 
 WIRES: tuple[WireType, ...] = ("float64", "float32", "float16")
 """Types that messages are rounded to."""
+EXACT = 1e-6
+"""The share of ||F||^2 that may be lost in double precision for a code to count as exact."""
 NUMBERS = 32
 """Length of the random messages."""
 
@@ -25,10 +27,12 @@ class Rounding:
     ----------
     condition : (sets,)
         The ratio of the largest to the least singular value of B_S, columns scaled to norm 1 and
-        singular values that are zero up to rounding left out.
+        singular values that are zero up to rounding left out. Infinite where those are needed:
+        where least squares in double precision does not find that the code is exact.
     gain : (sets,)
         What the decoder makes of a relative error of the messages: the relative error of the
         decoded gradient, for gradients without structure and errors that are independent.
+        Infinite where the decoder is not exact in double precision.
     errors : wire type -> (sets,)
         Relative error of the decoded gradient, ||g_hat - g|| / ||g||, when all is computed in
         double precision but the messages travel in that type; infinite where they are too large
@@ -73,9 +77,12 @@ def rounding(
     for number in range(sets):
         survivors = np.ones(code.n, dtype=np.bool_)
         survivors[rng.permutation(code.n)[:s]] = False
-        condition[number] = condition_number(code, survivors)
+        exact = code.error(survivors) < EXACT * code.m * code.k
+        condition[number] = condition_number(code, survivors) if exact else np.inf
         R = decoder(code, survivors)
-        gain[number] = np.sqrt(np.sum(R**2 * norms[:, None] ** 2) / (code.m * code.k))
+        exact = code.residual(R) < EXACT * code.m * code.k
+        amplified = np.sum((R * norms[:, None]) ** 2) / (code.m * code.k)
+        gain[number] = np.sqrt(amplified) if exact else np.inf
         Z = rng.standard_normal((NUMBERS, code.m * code.k))
         gradient, messages = Z @ code.target, Z @ code.B
         for wire in WIRES:

@@ -54,14 +54,14 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
 
 
 class Progress:
-    """A line for an audit, at most one in ten seconds, or in two seconds on a terminal.
+    """A line for an audit, at most one in five seconds, or in one on a terminal.
 
     No line is ever rewritten: under some launchers a log file looks like a terminal.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._every = 2.0 if stream.isatty() else 10.0
+        self._every = 1.0 if stream.isatty() else 5.0
         self._last = -np.inf
         self._times: list[float] = []
 

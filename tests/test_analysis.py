@@ -130,7 +130,7 @@ def test_matrix_error_of_an_exact_decoding_is_as_small_as_its_residual():
         },
         attrs={"m": 1},
     )
-    assert panels.matrix_error(run) == pytest.approx([1e-15], rel=1e-9)
+    assert panels.matrix_error(run) == pytest.approx([1e-15], rel=1e-9, abs=0)
 
 
 # the figure
@@ -176,6 +176,10 @@ SHAPES = {
     "nobody late": ({"assignment": "uncoded:n=7", **UNCODED}, lambda run: run),
     "nobody answered": (NOBODY, lambda run: run),
     "exact": ({"assignment": "uncoded:n=7", **UNCODED, "dtype": "float64"}, lambda run: run),
+    "loss over one decade": (
+        {},
+        lambda run: run.assign(loss=run["loss"] * np.geomspace(6.8, 0.35, run.sizes["iteration"])),
+    ),
     "target": ({"target_accuracy": 0.99}, lambda run: run),
     "invalid": ({}, lambda run: run.assign_attrs(valid=0, status="failed")),
     "long names": (
@@ -200,6 +204,10 @@ def figure(request, tmp_path_factory):
 
 def axes(figure, title):
     return next(ax for ax in figure.findobj(mpl.axes.Axes) if title in ax.get_title(loc="left"))
+
+
+def panels_of(figure):
+    return [ax for ax in figure.findobj(mpl.axes.Axes) if ax.get_label() != "<colorbar>"]
 
 
 def shown_texts(figure):
@@ -235,9 +243,9 @@ def test_no_texts_overlap_and_none_is_cut_off(figure):
 
 def test_every_axis_says_its_quantity(figure):
     _, figure, _ = figure
-    drawn = [ax for ax in figure.findobj(mpl.axes.Axes) if ax.get_label() != "<colorbar>"]
+    drawn = panels_of(figure)
     assert len(drawn) == 9
-    labels = {ax.get_xlabel() for ax in drawn} | {ax.get_ylabel() for ax in drawn}
+    said = {ax.get_xlabel() for ax in drawn} | {ax.get_ylabel() for ax in drawn}
     for needed in (
         "training time [s]",
         "iteration",
@@ -248,7 +256,27 @@ def test_every_axis_says_its_quantity(figure):
         "time [ms]",
         "median time [ms]",
     ):
-        assert any(label.startswith(needed) for label in labels), needed
+        assert any(label.startswith(needed) for label in said), needed
+
+
+def labels(axis):
+    """Return the labels of an axis that are drawn."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = (*axis.get_major_ticks(), *axis.get_minor_ticks())
+    inside = [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
+    return [label.get_text() for label in inside if label.get_visible() and label.get_text()]
+
+
+def test_axes_can_be_read(figure):
+    name, figure, _ = figure
+    for ax in panels_of(figure):
+        if ax.get_ylabel() not in ("", "worker"):
+            assert len(labels(ax.yaxis)) >= 2, (ax.get_ylabel(), labels(ax.yaxis))
+        for axis in (ax.xaxis, ax.yaxis):
+            if axis.get_label_text().startswith(("worker", "iteration")) and labels(axis):
+                assert all(label.isdecimal() for label in labels(axis)), labels(axis)
+    if name == "1 worker":
+        assert labels(axes(figure, "Arrival").yaxis) == ["0"]
 
 
 def test_the_picture_is_not_empty(figure):
@@ -262,6 +290,9 @@ def test_the_picture_is_not_empty(figure):
 def test_words_say_what_was_run(figure):
     name, figure, _ = figure
     words = "\n".join(text.get_text() for text in shown_texts(figure))
+    told = [text for text in shown_texts(figure) if "It was run as" in text.get_text()]
+    # a dollar in a command is no mathematics
+    assert [text.get_parse_math() for text in told] == [False]
     for part in ("stragglers", "wait", "seed 0", "of training", "Run this again:"):
         assert part in words
     assert ("8 ranks on 2 hosts (4 cores), MPICH 5.0.2" in words) == (name == "over MPI")
@@ -328,6 +359,10 @@ def test_many_iterations_share_columns_and_none_is_left_out(path):
 
 def test_time_bars_are_medians_of_the_iterations_after_the_warm_up(path):
     run = load(path)
+    for name in ("compute", "encode", "delay"):
+        missing = np.isnan(run["arrival_seconds"].values)
+        drawn_seconds = np.random.default_rng(len(name)).random((8, 7))
+        run[f"{name}_seconds"][:] = np.where(missing, np.nan, drawn_seconds)
     ax = axes(drawn(run), "Time of a worker")
     for bars, name in zip(ax.containers, ("compute", "encode", "delay"), strict=True):
         seconds = run[f"{name}_seconds"].where(run["survivors"] == 1)[2:]

@@ -111,8 +111,9 @@ class Code:
     def decode(self, survivors: BoolArray) -> Array:
         """Return R minimising ||B R - F||_F with zero rows for stragglers, shape (n, m).
 
-        The least-squares solution of least norm, by a rank-revealing factorisation: B may be
-        rank deficient. With no survivor R is zero.
+        The least-squares solution, by a rank-revealing factorisation of B with columns of norm 1:
+        B may be rank deficient, and the size of a column does not matter. With no survivor R is
+        zero.
 
         Parameters
         ----------
@@ -126,8 +127,11 @@ class Code:
         """
         survivors = self.check_survivors(survivors)
         R = np.zeros((self.n, self.m))
-        if survivors.any():
-            R[survivors] = np.linalg.lstsq(self.B[:, survivors], self.target, rcond=None)[0]
+        size = np.linalg.norm(self.B, axis=0)
+        used = survivors & (size > 0)
+        if used.any():
+            unit = self.B[:, used] / size[used]
+            R[used] = np.linalg.lstsq(unit, self.target, rcond=None)[0] / size[used, None]
         return R
 
     def error(self, survivors: BoolArray) -> float:

@@ -32,6 +32,7 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
     up, down = wire.elements * storage(wire.dtype).itemsize, problem.d * problem.dtype.itemsize
     ranks, cores = int(environment["ranks"]), int(environment["cores"])
     threads = int(environment["blas_threads"])
+    kept = "" if e.compression == "none" else f" by {e.compression}"
     load = f"{ranks} ranks on {environment['hosts'].count(',') + 1} host(s), {cores} cores"
     if ranks * threads > cores:
         load += f", OVERSUBSCRIBED {ranks * threads / cores:.3g} times"
@@ -44,7 +45,7 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
         f"load {code.delta}, replication {code.gamma}",
         f"problem    {e.problem} on {e.dataset}: d={problem.d} {e.dtype}, "
         f"{e.optimizer}, {e.iterations} iterations",
-        f"messages   up {wire.length} x {e.wire}, compression {e.compression} = {up / 1e3:.4g} kB, "
+        f"messages   up {wire.length} x {e.wire}{kept} = {up / 1e3:.4g} kB, "
         f"down {problem.d} x {e.dtype} = {down / 1e3:.4g} kB",
         f"stragglers {e.stragglers}, wait {e.wait}; decoded gradient divided by alpha = "
         f"{run.alpha[0]:.3g} (0 late) to {run.alpha[code.n // 2]:.3g} ({code.n // 2} late)",

@@ -117,8 +117,8 @@ def _subtitle(run: xr.Dataset) -> str:
         f"{_count(run, 'worker')}, {_count(run, 'subset')}, load {int(loads.max())}, "
         f"replication {int(replication.min())}; {a['problem']} on {a['dataset']}, "
         f"{a['optimizer']}, {a['dtype']}, seed {a['seed']}",
-        f"stragglers {a['stragglers']}; wait {a['wait']}; messages {a['wire']}; {_machine(run)}",
-        f"{_count(run, 'iteration')} in {seconds:.4g} s of training; {end}",
+        f"stragglers {a['stragglers']}; wait {a['wait']}; messages {a['wire']}",
+        f"{_count(run, 'iteration')} in {seconds:.4g} s of training; {end}; {_machine(run)}",
     )
     return "\n".join(textwrap.fill(line, 160) for line in lines)
 

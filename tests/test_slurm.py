@@ -262,7 +262,7 @@ def test_job_whose_ranks_were_killed_can_be_started_again(cluster: Cluster) -> N
 def test_ranks_that_do_not_find_each_other_are_refused(cluster: Cluster) -> None:
     command = [sys.executable, "-m", "gcmpi.train", *CODE, "--smoke", "--output", "alone.h5"]
     done = cluster.run("srun", "--mpi=none", "--ntasks", RANKS, *command)
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     said = [line for line in done.stderr.splitlines() if not line.startswith("srun: ")]
     assert len(said) == 1

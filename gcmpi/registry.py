@@ -56,15 +56,12 @@ class Traits:
         An assignment: its automorphisms act transitively on workers.
     irregular
         An assignment: workers' loads or subsets' replications may differ.
-    silent
-        A straggler model: some workers never answer an iteration.
     """
 
     redrawn: bool = False
     unbiased: bool = False
     exact: bool = False
     vertex_transitive: bool = False
-    silent: bool = False
     tolerant: bool = False
     decoder: str = "least-squares"
     irregular: bool = False
@@ -149,16 +146,13 @@ class Registry:
         unbiased: bool = False,
         exact: bool = False,
         vertex_transitive: bool = False,
-        silent: bool = False,
         tolerant: bool = False,
         decoder: str = "least-squares",
         irregular: bool = False,
         sizes: Sizes | None = None,
     ) -> Callable[[F], F]:
         """Register the decorated function as `name`, with small working `examples`."""
-        traits = Traits(
-            redrawn, unbiased, exact, vertex_transitive, silent, tolerant, decoder, irregular
-        )
+        traits = Traits(redrawn, unbiased, exact, vertex_transitive, tolerant, decoder, irregular)
 
         def add(function: F) -> F:
             if name in self._parts:

@@ -189,6 +189,13 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
         target, seconds = run.experiment.target_accuracy, figures["seconds_to_target"]
         when = "not reached" if seconds is None else f"reached after {seconds:.2f} s of training"
         lines.append(f"# target accuracy {target:g}: {when}")
+    code = run.shared.codes
+    lost = float(np.median(columns["approximation_error"])) / (code.m * code.A.shape[0])
+    if lost > 0.5:
+        lines.append(
+            f"# warning: Err_S/(m k) is {lost:.2f} in the median: most of the gradient is lost; "
+            "wait longer, or choose a code with more replication"
+        )
     lines.append(f"INVALID: {'; '.join(wrong)}" if wrong else "VALID")
     lines.append(f"# run file ({status}): {path}")
     lines.append(f"RESULT {json.dumps(figures)}")

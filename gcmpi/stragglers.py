@@ -46,7 +46,7 @@ class NoStragglers:
         return np.zeros(self.n)
 
 
-@STRAGGLERS.register("bernoulli", {"q": 0.25}, silent=True)
+@STRAGGLERS.register("bernoulli", {"q": 0.25})
 @dataclass(frozen=True)
 class Bernoulli:
     """Each worker is silent in an iteration with probability q, independently (paper section 5)."""

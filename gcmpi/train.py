@@ -6,6 +6,7 @@ usage, 3 the result is invalid, 75 interrupted after a checkpoint (go on with --
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import time
@@ -66,6 +67,8 @@ def run_server(
     description = recording.Description(
         e.toml, e.digest, e.assignment, e.encoding, run.shared.codes, run.alpha, surroundings
     )
+    if earlier is not None:
+        description = dataclasses.replace(description, created=earlier.created)
     record = recording.Record(run.A.shape[1], None if earlier is None else earlier.columns)
     optimizer = run.optimizer
     state = State(0, run.theta)

@@ -274,11 +274,14 @@ def serve(
 
     Parameters
     ----------
+    warmup
+        So many iterations from here on are flagged: they are left out of timing tables.
     alpha : (n + 1,)
         The decoded gradient of an iteration with s stragglers is divided by ``alpha[s]``.
     record
         Called after every iteration; True ends the run.
     """
+    timed_from = state.t + warmup
     for t in range(state.t, iterations):
         drawn = time.perf_counter()
         code = codes.code(t)
@@ -307,7 +310,7 @@ def serve(
         over = record(
             Iteration(
                 iteration=t,
-                warmup=t < warmup,
+                warmup=t < timed_from,
                 seconds=seconds,
                 loss=loss,
                 accuracy=accuracy,

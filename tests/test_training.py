@@ -295,3 +295,13 @@ def test_baselines_train_with_the_decoder_of_their_source(assignment, encoding, 
 def test_decoder_refuses_a_code_that_it_does_not_serve():
     with pytest.raises(ValueError, match="graph"):
         make(decoder="graph")
+
+
+def test_ties_favour_nobody():
+    """Equal virtual times: with fastest:3 of 7 every worker is among the first equally often."""
+    run = make(wait="fastest:3", iterations=300, audit_every=300)
+    _, rows = train(run)
+    counts = np.sum([row.survivors for row in rows], axis=0)
+    assert counts.sum() == 900
+    assert counts.min() > 90
+    assert counts.max() < 170

@@ -1,7 +1,8 @@
 """The exchange in one process, on a virtual clock: the protocol of `gcmpi.comm.mpi`, no waiting.
 
-Workers compute for a fixed virtual time and send in no time. Everything that depends on time is
-exactly reproducible, and a run over many minutes of delays takes seconds.
+Workers compute for a fixed virtual time and send in no time: who answers when, and so the whole
+training, is exactly reproducible, and a run over many minutes of delays takes seconds. Answers
+that are due at the same time come in random order. Decoding and updates take real seconds.
 """
 
 from __future__ import annotations
@@ -66,12 +67,13 @@ class SimulatedExchange:
             self._first = t
         self._began.append(start)
         delays = self._delays(t)
+        order = np.random.default_rng(t).permutation(n)
         idle = self._owes < 0
         self._dispatch(np.flatnonzero(idle), t, delays)
         sent = int(np.count_nonzero(idle))
         while True:
             left = rule.remaining(survivors, self._now - start)
-            i = int(self._due.argmin())
+            i = int(order[self._due[order].argmin()])
             if left <= 0 or (math.isinf(left) and math.isinf(self._due[i])):
                 break
             if self._due[i] > self._now + left:

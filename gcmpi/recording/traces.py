@@ -35,7 +35,7 @@ def trace(
     return from_trace(_read_table(Path(path), dataset), n, scale, unit, rates)
 
 
-@STRAGGLERS.register("replay", silent=True)
+@STRAGGLERS.register("replay")
 def replay(n: int, path: str) -> Table:
     """Replay the stragglers of a run: who did not answer in time there is silent here.
 

@@ -146,10 +146,12 @@ def read_request(argv: list[str]) -> Request:
     if options.resume:
         path = Path(options.resume)
         earlier = recording.read(path)
-        if earlier.state.t >= experiment.iterations:
+        done = earlier.state.t
+        if done >= experiment.iterations or (
+            earlier.status == "complete" and not options.iterations
+        ):
             raise ValueError(
-                f"{path} already has all its {earlier.state.t} iterations: give --iterations "
-                f"above {earlier.state.t} to go on"
+                f"{path} is complete after {done} iterations: give --iterations above {done} to go on"
             )
         return Request(experiment, path, earlier)
     if options.output:

@@ -292,12 +292,12 @@ def test_stability_shows_which_codes_lose_their_digits(run):
 
 
 def test_stability_says_where_nothing_is_left(run):
-    (lost, own) = json.loads(run("stability --workers 60 --encoding ye-abbe --sets 3 --json"))
+    (lost, own) = json.loads(run("stability --workers 91 --encoding ye-abbe --sets 3 --json"))
     assert own["decoder"] == "vandermonde"
     assert lost["float64"]["median"] > 0.01
     for key in ("condition", "gain", "float32"):
         assert lost[key] == own[key] == {"median": None, "max": None}
-    out = run("stability --workers 60 --encoding ye-abbe --sets 3")
+    out = run("stability --workers 91 --encoding ye-abbe --sets 3")
     assert "inf" in out.splitlines()[-1]
 
 

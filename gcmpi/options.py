@@ -151,7 +151,8 @@ def read_request(argv: list[str]) -> Request:
             earlier.status == "complete" and not options.iterations
         ):
             raise ValueError(
-                f"{path} is complete after {done} iterations: give --iterations above {done} to go on"
+                f"{path} is complete after {done} iterations: to go on, give --iterations "
+                f"above {done}"
             )
         return Request(experiment, path, earlier)
     if options.output:

@@ -23,6 +23,7 @@ from gcmpi.encodings.exact import (
 )
 from gcmpi.encodings.hadamard import random_hadamard
 from gcmpi.encodings.harmonic import harmonic
+from gcmpi.encodings.rank_one import weighted_rank_one
 from gcmpi.encodings.trained import exact_trained
 
 __all__ = [
@@ -46,5 +47,6 @@ __all__ = [
     "stochastic_block_code",
     "stochastic_code",
     "uncoded",
+    "weighted_rank_one",
     "ye_abbe",
 ]

@@ -119,7 +119,7 @@ def most_stragglers(n: int, stragglers: int | None, name: str) -> int:
     ValueError
         If it is not in 0..n - 1.
     """
-    most = max(n // 4, min(1, n - 1)) if stragglers is None else stragglers
+    most = min(-(-n // 4), n - 1) if stragglers is None else stragglers
     if not 0 <= most < n:
         raise ValueError(f"{name} needs stragglers in 0..{n - 1}, not stragglers={stragglers}")
     return most

@@ -20,8 +20,8 @@ RIDGE = 1e-6
 
 Frequencies = tuple[float, ...]
 """Frequencies in 0..n/2, ascending: 0 and n/2 stand for one wave, the others for two."""
-Choice = tuple[Frequencies, Frequencies]
-"""The frequencies of R and of Z."""
+Choice = tuple[Frequencies, Frequencies, int]
+"""The frequencies of R and of Z, and the number of the order of the workers."""
 
 
 @ENCODINGS.register("harmonic", {"choices": 4}, {"t": 0, "choices": 4}, exact=True)
@@ -104,12 +104,11 @@ def _best(A: AnyArray, m: int, ts: list[int], most: int, choices: int) -> Array:
     rng = np.random.default_rng(0)
     counts = np.arange(SETS) * most // (SETS - 1) if most else np.zeros(1, dtype=np.intp)
     sets = Stragglers.draw(n, counts, rng)
-    arrangements = _arrangements(A)
+    orders = _orders(A)
     best, least = None, np.inf
     for t in ts:
-        for R, Z in _choices(n, m, t, max(1, choices // len(ts)), rng):
-            places = arrangements[int(rng.integers(len(arrangements)))]
-            B = dual_frame(A, np.hstack([waves(n, R), waves(n, Z)])[places], m)
+        for R, Z, order in _choices(n, m, t, len(orders), max(1, choices // len(ts)), rng):
+            B = dual_frame(A, np.hstack([waves(n, R), waves(n, Z)])[orders[order]], m)
             loss = float(losses(B, m, sets, RIDGE).mean()) if B is not None else np.inf
             if loss < least:
                 best, least = B, loss
@@ -121,7 +120,7 @@ def _best(A: AnyArray, m: int, ts: list[int], most: int, choices: int) -> Array:
     return best
 
 
-def _arrangements(A: AnyArray) -> list[IntArray]:
+def _orders(A: AnyArray) -> list[IntArray]:
     """Return orders in which the workers may take their places on the waves, (n,) each.
 
     Exactness does not depend on it. A circulant A keeps its own order and so its symmetry; others
@@ -134,14 +133,16 @@ def _arrangements(A: AnyArray) -> list[IntArray]:
     return [i.reshape(d, n // d).T.ravel().argsort() for d in range(1, n) if n % d == 0]
 
 
-def _choices(n: int, m: int, t: int, number: int, rng: np.random.Generator) -> list[Choice]:
-    """Return up to `number` distinct choices of frequencies, at random."""
+def _choices(
+    n: int, m: int, t: int, orders: int, number: int, rng: np.random.Generator
+) -> list[Choice]:
+    """Return up to `number` distinct choices, at random."""
     found: dict[Choice, None] = {}
     for _ in range(4 * number):  # the same one may come again
         Z = _exact(n, m, t, rng)
         R = _disjoint(n, m, Z, rng) if Z is not None else None
         if Z is not None and R is not None:
-            found[R, Z] = None
+            found[R, Z, int(rng.integers(orders))] = None
         if len(found) == number:
             break
     return list(found)

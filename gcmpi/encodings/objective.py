@@ -74,9 +74,7 @@ def losses(B: Array, m: int, stragglers: Stragglers, eps: float) -> Array:
     return decodings(unit_columns(B)[0], m, stragglers, eps)[1]
 
 
-def mean_and_gradient(
-    B: Array, m: int, stragglers: Stragglers, eps: float
-) -> tuple[float, Array]:
+def mean_and_gradient(B: Array, m: int, stragglers: Stragglers, eps: float) -> tuple[float, Array]:
     """Return the mean over the sets of what is lost, and its derivative by B, (m * k, n)."""
     U, norms = unit_columns(B)
     R, lost = decodings(U, m, stragglers, eps)

@@ -81,7 +81,7 @@ def dual_frame(A: AnyArray, K: Array, m: int) -> Array | None:
     """
     holders = Holders.of(A)
     rows = holders.rows(K)
-    inverses = np.linalg.pinv(rows)
+    inverses: Array = np.asarray(np.linalg.pinv(rows), np.float64)
     if not np.abs(inverses @ rows - np.eye(K.shape[1])).max() < FULL_RANK:
         return None
     return holders.scatter(inverses[:, :m], A.shape[1])

@@ -149,7 +149,7 @@ def _choices(
 
 
 def _exact(n: int, m: int, t: int, rng: np.random.Generator) -> Frequencies | None:
-    """Return frequencies of t waves every t rows of which are independent; None if m is in the way."""
+    """Return frequencies of t waves any t rows of which are independent, None if there are none."""
     if t == 0:
         return ()
     if n % 2 and t % 2 and m % 2:

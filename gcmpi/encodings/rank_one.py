@@ -95,7 +95,7 @@ def factors(A: AnyArray, B: Array, m: int) -> tuple[Array, Array] | None:
     blocks = B.reshape(m, k, n)
     U, sigma, Vt = np.linalg.svd(blocks.transpose(2, 0, 1), full_matrices=False)  # one a worker
     D = U[:, :, 0].T * (sigma[:, 0] > 0)
-    C: Array = (Vt[:, 0] * sigma[:, :1]).T
+    C: Array = (Vt[:, 0] * sigma[:, :1]).T * (A != 0)
     second = sigma[:, 1] if sigma.shape[1] > 1 else np.zeros(n)
     return (C, D) if (second <= 1e-12 * np.maximum(sigma[:, 0], 1e-300)).all() else None
 

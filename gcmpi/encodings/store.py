@@ -70,7 +70,7 @@ def read(path: Path, A: AnyArray, m: int) -> Array | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             B: Array = file["B"]
     except UNREADABLE as error:
         print(f"gcmpi: {path} cannot be read ({error}); made anew", file=sys.stderr)

@@ -116,10 +116,10 @@ def _train(A: AnyArray, m: int, t: int, seed: int, most: int, steps: int, starts
     schedule = Schedule(last, EXACT_RATE, EXACT_RIDGE)
     K, Y = descend([K, Y], frame.encode, m, most, schedule, rng, progress)
     progress.close()
-    B = frame.exact(K, Y)
-    if B is None:
+    exact = frame.exact(K, Y)
+    if exact is None:
         raise ValueError(f"exact-trained: K lost its rank in training; another seed than {seed}")
-    return unit_columns(B)[0]
+    return unit_columns(exact)[0]
 
 
 class Frame:

@@ -119,7 +119,9 @@ def _closed_forms(A: AnyArray, m: int) -> list[tuple[Array, Array]]:
     for number in range((n - 1) // 2 if m > 1 else 1):
         R = _harmonics(n, m, number)
         found.append((_least_norm(A, R), R.T))
-    return found
+    # no subset is computed in vain where that can be avoided
+    useful = [(C, D) for C, D in found if (C[A > 0] != 0).all()]
+    return useful or found
 
 
 def _points(p: int, m: int) -> Array:

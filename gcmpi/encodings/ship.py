@@ -28,9 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="make all files anew")
     again = parser.parse_args(argv).again
 
-    from gcmpi.assignments import projective_plane
     from gcmpi.encodings import store
     from gcmpi.encodings.trained import exact_trained
+    from gcmpi.registry import ASSIGNMENTS
 
     if again:
         shutil.rmtree(store.SHIPPED, ignore_errors=True)
@@ -40,11 +40,11 @@ def main(argv: list[str] | None = None) -> int:
             with tempfile.TemporaryDirectory() as scratch:
                 os.environ["XDG_CACHE_HOME"] = scratch  # what is not shipped yet is stored there
                 before = time.process_time()
-                exact_trained(projective_plane(order), m)
+                exact_trained(ASSIGNMENTS.build(f"projective-plane:order={order}"), m)
                 for made in Path(scratch).glob("gcmpi/*.npz"):
                     shutil.move(made, store.SHIPPED / made.name)
                     seconds = time.process_time() - before
-                    print(f"plane of order {order}, m={m}: {made.name}, {seconds:.0f} s")
+                    print(f"plane of order {order}, m={m}: {made.name}, {seconds:.0f} s", flush=True)
     return 0
 
 

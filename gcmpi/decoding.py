@@ -14,7 +14,7 @@ deficient B, n > m k) the rank-revealing `Code.decode` answers.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -149,64 +149,62 @@ class NormalEquations:
         return self._AA * (D.T @ D)
 
 
-class Ridge:
+NOISE_POWER = {"float16": 1e-6, "bfloat16": 6e-5, "float32": 1.4e-14, "float64": 5e-32}
+"""Relative power of the noise of messages: (2 * 2^-p)^2, p the bits that a number is rounded to.
+
+Rounding alone is a twelfth of it; entries far below the largest of a float16 message, and sums
+made in the same type, are off by more.
+"""
+
+
+def ridge(
+    code: Code,
+    survivors: BoolArray,
+    wire: Literal["float16", "bfloat16", "float32", "float64"] = "float32",
+    eps: float | None = None,
+) -> Array:
     """Least squares with a ridge: little error from the code, and little from noisy messages.
 
-    R minimises ||B R - F||^2 + eps ||D R||^2 over R with zero rows for stragglers, D the norms of
-    the columns of B. When each message carries noise of relative power eps and parts of subset
-    gradients are uncorrelated, this is the mean square error of the decoded gradient; it keeps an
-    exact code useful on nearly singular survivor sets. Solved by a rank-revealing factorisation
-    of B_S over sqrt(eps) D, so a small eps loses no digits.
+    R minimises ||B R - F||^2 + eps ||D R||^2, D the norms of the columns of B. When each message
+    carries noise of relative power eps and parts of subset gradients are uncorrelated, this is
+    the mean square error of the decoded gradient; it keeps an exact code useful when the
+    survivors are nearly singular. Solved by a rank-revealing factorisation of B_S over
+    sqrt(eps) D, so that a small eps loses no digits.
 
     Parameters
     ----------
+    code
+        Any code.
+    survivors : (n,) bool
+        The workers that answered.
+    wire
+        The type of the messages, which says how noisy they are.
     eps
-        Relative noise power of the messages; `noise_power` has it for a wire type.
+        Their relative noise power, if it is not that of the type.
+
+    Returns
+    -------
+    R : (n, m)
 
     Raises
     ------
     ValueError
-        If eps is not positive.
+        If eps is not positive, or `survivors` is not a boolean array of shape (n,).
     """
-
-    def __init__(self, eps: float) -> None:
-        if not eps > 0:
-            raise ValueError(f"a ridge needs eps > 0, not eps={eps}")
-        self._eps = eps
-
-    def __call__(self, code: Code, survivors: BoolArray) -> Array:
-        """Return R (n, m).
-
-        Raises
-        ------
-        ValueError
-            If `survivors` is not a boolean array of shape (n,).
-        """
-        survivors = code.check_survivors(survivors)
-        R = np.zeros((code.n, code.m))
-        norms = np.linalg.norm(code.B, axis=0)
-        used = survivors & (norms > 0)
+    eps = NOISE_POWER[wire] if eps is None else eps
+    if not eps > 0:
+        raise ValueError(f"ridge needs eps > 0, not eps={eps}")
+    survivors = code.check_survivors(survivors)
+    R = np.zeros((code.n, code.m))
+    norms = np.linalg.norm(code.B, axis=0)
+    used = survivors & (norms > 0)
+    count = int(used.sum())
+    if count:
         unit = code.B[:, used] / norms[used]
-        count = int(used.sum())
-        stacked = np.vstack([unit, np.sqrt(self._eps) * np.eye(count)])
+        stacked = np.vstack([unit, np.sqrt(eps) * np.eye(count)])
         target = np.vstack([code.target, np.zeros((count, code.m))])
         R[used] = np.linalg.lstsq(stacked, target, rcond=None)[0] / norms[used, None]
-        return R
-
-
-def noise_power(wire: str) -> float:
-    """Return the relative power of the noise of messages of this type, eps of `Ridge`.
-
-    A number rounded to p bits is off by a relative 2^-p/sqrt(3) in the mean square; entries far
-    below the largest of a float16 message, and sums made in the same type, are off by more, for
-    which the square of 2 * 2^-p stands.
-
-    Raises
-    ------
-    TypeError
-        If there is no such floating-point type.
-    """
-    return float(np.finfo(wire).eps) ** 2
+    return R
 
 
 def noise_gain(code: Code, R: Array) -> float:

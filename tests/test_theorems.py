@@ -15,7 +15,7 @@ from gcmpi.assignments import (
     projective_plane,
     quadratic_residue,
 )
-from gcmpi.decoding import Ridge, noise_gain, noise_power
+from gcmpi.decoding import NOISE_POWER, noise_gain, ridge
 from gcmpi.encodings import exact_trained, harmonic, random_diagonal, weighted_rank_one
 from gcmpi.encodings.descent import Schedule, descend
 from gcmpi.encodings.frames import dual_frame
@@ -212,16 +212,16 @@ def test_a_ridge_is_the_best_decoder_for_noisy_messages():
 
     plain = code.decode(survivors)
     for eps in (1e-6, 1e-2, 1.0):
-        R = Ridge(eps)(code, survivors)
+        R = ridge(code, survivors, eps=eps)
         assert not R[:3].any()
         assert risk(R, eps) <= risk(plain, eps)
         assert noise_gain(code, R) <= noise_gain(code, plain)
         for step in np.random.default_rng(5).standard_normal((5, 13, 2)):
             moved = R + 1e-3 * step * survivors[:, None]
             assert risk(moved, eps) > risk(R, eps)
-    assert np.allclose(Ridge(noise_power("float64"))(code, survivors), plain)
-    assert noise_power("float64") < noise_power("float32") < 1e-13
-    assert 5e-7 < noise_power("float16") < 2e-6
+    assert np.allclose(ridge(code, survivors, wire="float64"), plain)
+    for wire in ("float16", "float32", "float64"):
+        assert NOISE_POWER[wire] == pytest.approx(float(np.finfo(wire).eps) ** 2, rel=0.1)
 
 
 def test_a_ridge_helps_where_survivors_are_nearly_singular():
@@ -229,9 +229,9 @@ def test_a_ridge_helps_where_survivors_are_nearly_singular():
     code = Code(A, np.array([[1.0, 1.0, 1.0], [0.0, 1e-7, 1.0]]), 2)
     survivors = np.array([True, True, False])
     assert noise_gain(code, code.decode(survivors)) > 1e6
-    R = Ridge(noise_power("float16"))(code, survivors)
+    R = ridge(code, survivors, wire="float16")
     assert noise_gain(code, R) < 10
     assert code.residual(R) == pytest.approx(1, abs=1e-3)  # one part is given up
-    assert not Ridge(1e-6)(code, np.zeros(3, dtype=bool)).any()
-    with pytest.raises(ValueError, match="a ridge needs eps > 0, not eps=0"):
-        Ridge(0.0)
+    assert not ridge(code, np.zeros(3, dtype=bool)).any()
+    with pytest.raises(ValueError, match="ridge needs eps > 0, not eps=0"):
+        ridge(code, survivors, eps=0.0)

@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
                 for made in Path(scratch).glob("gcmpi/*.npz"):
                     shutil.move(made, store.SHIPPED / made.name)
                     seconds = time.process_time() - before
-                    print(f"plane of order {order}, m={m}: {made.name}, {seconds:.0f} s", flush=True)
+                    print(
+                        f"plane of order {order}, m={m}: {made.name}, {seconds:.0f} s", flush=True
+                    )
     return 0
 
 

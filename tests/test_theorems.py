@@ -142,9 +142,10 @@ CYCLIC = [
 def test_a_fixed_cyclic_harmonic_code_is_unbiased(A, R, Z):
     """E[B_S R] = alpha F over all sets, alpha = 1 - E Err / (m k), with one B for all iterations.
 
-    Shifting workers and subsets by one maps b_ij to Q b_ij, Q the rotation of R's wave: the mean
-    of B_S R has the same m x m block X_j = X for every subset, and X commutes with Q. B_S R is a
-    projection of F, so the sum over j of X_j is symmetric, and X = alpha I.
+    B turns the shift U of the workers into T, the shift of the subsets with a rotation of the
+    parts. The mean P of the projections on the columns of B_S commutes with T; the columns of F
+    are, up to rotation, the only vectors in the range of B with their eigenvalues of T, because U
+    has n distinct ones. So P maps them to multiples of themselves.
     """
     k, n = A.shape
     B = dual_frame(A, np.hstack([waves(n, R), waves(n, Z)]), 2)

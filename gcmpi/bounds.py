@@ -266,6 +266,36 @@ def holder_bound(A: AnyArray, m: int, s: int) -> float:
     )
 
 
+def diagonal_floor(A: AnyArray, m: int, s: int) -> float:
+    """Return a lower bound on Err_S for any S, if every block is A times a diagonal.
+
+    No choice of the diagonals, random or optimised, has a smaller error. With X_i = d_i r_i' for
+    the weights d_i of worker i and its row r_i of R, tau = sum_i tr X_i and c the least
+    eigenvalue of A'A,
+
+        ||B R - F||^2 = m k - 2 delta tau + sum_il (A'A)_il <X_i, X_l>,
+
+    and A'A >= c I + (delta^2 - c)/n J. Each X_i has rank one, so sum ||X_i||^2 >= tau^2 / N over
+    the N survivors, and ||sum X_i||^2 >= tau^2 / m. The least value over tau is
+    m k - delta^2 / ((delta^2 - c) / (n m) + c / N).
+
+    Raises
+    ------
+    ValueError
+        If A is not square or workers or subsets differ in their numbers.
+    """
+    p = parameters(A)
+    N = _survivors(p.n, s)
+    if p.n != p.k or p.delta is None or p.gamma is None:
+        raise ValueError(f"needs a regular assignment with n = k, not {p}")
+    if not N:
+        return float(m * p.k)
+    gram = A.T.astype(np.float64) @ A
+    least = max(0.0, float(np.linalg.eigvalsh(gram)[0]))
+    square = p.delta * p.delta
+    return m * p.k - square / ((square - least) / (p.n * m) + least / N)
+
+
 def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
     """Return the theorem that bounds the error of this code for every S of a size, if one does.
 

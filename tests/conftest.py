@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,9 @@ OPEN_MPI = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "OMPI_MCA_btl": "^ofi",
 }
+
+# codes that tests train are kept for the session only, and the user's cache is not read
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gcmpi-tests-")
 
 Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]

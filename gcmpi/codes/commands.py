@@ -13,6 +13,7 @@ from gcmpi.code import Array, Code
 from gcmpi.codes.choice import Choice
 from gcmpi.codes.output import Progress, curve_objects, plot, print_json, statistics, table
 from gcmpi.codes.stability import stability
+from gcmpi.decoding import noise_gain
 from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
@@ -37,6 +38,7 @@ def show(options: argparse.Namespace) -> None:
     A, m = choice.A, choice.m
     B = choice.draw(seeds.generator(options.seed, seeds.CODE))
     code = Code(A, B, m)
+    everybody = np.ones(choice.n, dtype=np.bool_)
     traits = ENCODINGS[choice.encoding.name].traits
     transitive = ASSIGNMENTS[choice.assignment.name].traits.vertex_transitive
     sigma = np.linalg.svd(B, compute_uv=False)
@@ -56,8 +58,9 @@ def show(options: argparse.Namespace) -> None:
         "condition of B": f"{sigma[0] / sigma[rank - 1]:.3g} (without its null space)",
         "exact up to": f"s = {code.gamma - m}, any stragglers" if traits.tolerant else "no promise",
         "decoder of its source": traits.decoder,
-        "Err, no stragglers": f"{code.error(np.ones(choice.n, dtype=np.bool_)):.6g} "
-        f"of m k = {choice.total}",
+        "Err, no stragglers": f"{code.error(everybody):.6g} of m k = {choice.total}",
+        "noise gain": f"{noise_gain(code, code.decode(everybody)):.3g} (relative error of g for a "
+        "relative error of the messages)",
     }
     for name, value in facts.items():
         print(f"{name:<{max(map(len, facts))}}  {value}")

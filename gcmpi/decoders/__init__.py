@@ -12,7 +12,7 @@ from functools import partial
 from gcmpi.decoders.equal_weights import bibd, expander, one_step, plain_sum
 from gcmpi.decoders.exact import block, first_of_group, vandermonde
 from gcmpi.decoders.graph import graph
-from gcmpi.decoding import Decoder, decoder_for, least_squares
+from gcmpi.decoding import Decoder, decoder_for, least_squares, ridge
 from gcmpi.registry import DECODERS, Spec
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 DECODERS.register("least-squares")(least_squares)
+DECODERS.register("ridge", {"wire": "float16"})(ridge)
 
 
 def decoder(spec: Spec | str, n: int, *, redrawn: bool) -> Decoder:

@@ -22,6 +22,9 @@ from gcmpi.encodings.exact import (
     fractional_repetition,
 )
 from gcmpi.encodings.hadamard import random_hadamard
+from gcmpi.encodings.harmonic import harmonic
+from gcmpi.encodings.rank_one import weighted_rank_one
+from gcmpi.encodings.trained import exact_trained
 
 __all__ = [
     "bernoulli_code",
@@ -32,15 +35,18 @@ __all__ = [
     "design_code",
     "diagonals",
     "erasurehead",
+    "exact_trained",
     "expander_code",
     "fractional_repetition",
     "gaussian_exact",
     "graph_code",
+    "harmonic",
     "random_diagonal",
     "random_hadamard",
     "stacked",
     "stochastic_block_code",
     "stochastic_code",
     "uncoded",
+    "weighted_rank_one",
     "ye_abbe",
 ]

@@ -186,20 +186,23 @@ class Worker:
         self.X = prepare(shard.X, problem.dtype)
         self.Y = problem.targets(shard.y)
         self.scale = shard.scale
+        self._sizes = shard.sizes
         ends = [0, *itertools.accumulate(shard.sizes)]
         self._subsets = [slice(a, b) for a, b in itertools.pairwise(ends)]
 
     def answer(self, t: int, theta: AnyArray) -> Message:
         """Return the message of iteration t, without a delay.
 
-        When all subsets of the worker have the same coefficient within each part, as in a random
-        diagonal code, one gradient over all its rows is enough; else one a subset is computed.
+        When the worker's coefficients are a product of one number a part and one a subset, as in
+        random diagonal codes and in all codes with m = 1, one gradient over all its rows,
+        weighted by subset, is enough; else one a subset is computed.
         """
         started = time.perf_counter()
         weights = self.codes.coefficients(t, self.i)
-        if (weights == weights[:, :1]).all():
-            weights = weights[:, :1]
-            G = self.problem.gradient(theta, self.X, self.Y, self.scale)[None]
+        if (factors := rank_one(weights)) is not None:
+            weights, by_subset = factors
+            scale = self.scale * np.repeat(by_subset, self._sizes)
+            G = self.problem.gradient(theta, self.X, self.Y, scale)[None]
         else:
             G = np.empty((len(self._subsets), self.problem.d), self.problem.dtype)
             for row, rows in zip(G, self._subsets, strict=True):
@@ -208,6 +211,14 @@ class Worker:
         y = encode(weights, G)
         encoded = time.perf_counter()
         return Message(t, y, computed - started, encoded - computed)
+
+
+def rank_one(weights: Array) -> tuple[Array, Array] | None:
+    """Return (u, v) of shapes (m, 1) and (h,) with weights = u v', or None if there is none."""
+    U, sigma, Vt = np.linalg.svd(weights, full_matrices=False)
+    if (sigma[1:] > 1e-13 * sigma[0]).any():
+        return None
+    return U[:, :1] * sigma[0], Vt[0]
 
 
 def work(link: Link, worker: Worker, stragglers: StragglerModel) -> None:

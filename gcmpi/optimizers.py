@@ -24,8 +24,8 @@ class Optimizer(Protocol):
 
 
 def _positive(name: str, rate: float) -> float:
-    if not rate > 0:
-        raise ValueError(f"optimizer {name} needs rate > 0, not rate={rate:g}")
+    if not 0 < rate < np.inf:
+        raise ValueError(f"optimizer {name} needs rate > 0 and finite, not rate={rate:g}")
     return rate
 
 

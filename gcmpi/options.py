@@ -124,9 +124,9 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
         changes[key] = value
     if options.resume and set(changes) - {"iterations"}:
         raise ValueError("--resume goes on with the same experiment: only --iterations may change")
-    if options.smoke:
-        changes |= {"iterations": 5, "audit_every": 2, "warmup": 1}
-    return experiment.change(changes) if changes else experiment
+    experiment = experiment.change(changes)
+    smoke = {"iterations": 5, "audit_every": 2, "warmup": 1}
+    return experiment.change(smoke) if options.smoke else experiment
 
 
 def read_request(argv: list[str]) -> Request:
@@ -140,6 +140,9 @@ def read_request(argv: list[str]) -> Request:
     from gcmpi import recording
 
     options = parser().parse_args(argv)
+    empty = [name for name in ("config", "output", "resume") if getattr(options, name) == ""]
+    if empty:
+        raise ValueError(f"--{empty[0]} needs the name of a file, not an empty text")
     if options.resume and (options.output or options.config):
         raise ValueError("--resume RUN goes on in RUN: leave out --output and --config")
     experiment = read_experiment(options)
@@ -164,7 +167,6 @@ def read_request(argv: list[str]) -> Request:
     else:
         path = _free(Path("runs") / f"{experiment.label}-{experiment.digest}-s{experiment.seed}.h5")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _probe(path)
     except OSError as error:
         raise ValueError(f"cannot write --output {path}: {error.strerror or error}") from error
@@ -175,9 +177,16 @@ def _probe(path: Path) -> None:
     """Find out before the run whether its file can be written."""
     if path.is_dir():
         raise IsADirectoryError("it is a directory")
-    probe = path.with_name(path.name + ".tmp")
-    probe.touch()
-    probe.unlink()
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(path.name + ".tmp")
+        probe.touch()
+        probe.unlink()
+    finally:
+        for folder in made:  # innermost first; the run makes them again when it writes
+            if folder.exists():
+                folder.rmdir()
 
 
 def _free(path: Path) -> Path:

@@ -51,6 +51,11 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
         f"{run.alpha[0]:.3g} (0 late) to {run.alpha[code.n // 2]:.3g} ({code.n // 2} late)",
         f"launch     {environment['mpi_library']}; {load}; {threads} BLAS thread(s) a rank",
     ]
+    if e.m > code.gamma:
+        lines.append(
+            f"note       m={e.m} exceeds the replication factor {code.gamma}: no decoding is "
+            "exact, even when nobody is late"
+        )
     return "".join(f"# {line}\n" for line in lines)
 
 
@@ -126,16 +131,16 @@ TIMED = ("exchange", "decode", "update")
 def problems(columns: Mapping[str, AnyArray]) -> list[str]:
     """Return what makes a run invalid, in words; an empty list for a valid one."""
     wrong = []
+    losses = columns["loss"][np.isfinite(columns["accuracy"])]
+    if losses.size and not np.isfinite(losses).all():
+        wrong.append("the loss is not finite (a smaller rate may help)")
     failed = columns["iteration"][columns["check"] == 0]
-    if failed.size:
+    if failed.size and not wrong:  # what is not finite cannot be compared
         wrong.append(
             f"the decoded gradient broke the code's promise in {failed.size} audit(s), first in "
             f"iteration {failed[0]}"
         )
-    losses = columns["loss"][np.isfinite(columns["accuracy"])]
-    if losses.size and not np.isfinite(losses).all():
-        wrong.append("the loss is not finite (a smaller rate may help)")
-    if not columns["survivors"].any():
+    if columns["survivors"].size and not columns["survivors"].any():
         wrong.append("no answer ever came in time (wait longer)")
     return wrong
 
@@ -190,7 +195,8 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
         when = "not reached" if seconds is None else f"reached after {seconds:.2f} s of training"
         lines.append(f"# target accuracy {target:g}: {when}")
     code = run.shared.codes
-    lost = float(np.median(columns["approximation_error"])) / (code.m * code.A.shape[0])
+    errors = columns["approximation_error"]
+    lost = float(np.median(errors)) / (code.m * code.A.shape[0]) if errors.size else 0.0
     if lost > 0.5:
         lines.append(
             f"# warning: Err_S/(m k) is {lost:.2f} in the median: most of the gradient is lost; "

@@ -133,6 +133,10 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     problem = PROBLEMS.build(
         e.problem, features=dataset.features, classes=dataset.classes, dtype=e.dtype
     )
+    if e.m > problem.d:
+        raise ValueError(
+            f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
+        )
     wire: Wire = COMPRESSORS.build(
         e.compression, length=message_length(problem.d, e.m), dtype=e.wire, seed=e.seed
     )

@@ -127,7 +127,7 @@ class Pareto:
 
     def __post_init__(self) -> None:
         _not_negative("pareto", scale=self.scale)
-        if self.shape <= 0:
+        if not self.shape > 0:
             raise ValueError(f"stragglers pareto needs shape > 0, not shape={self.shape}")
         _rates("pareto", self.rates, self.n)
 
@@ -196,7 +196,7 @@ class SlowSet:
             raise ValueError(
                 f"stragglers slow-set: workers are 0 to {self.n - 1}, not {outside[0]}"
             )
-        if self.factor < 1:
+        if not 1 <= self.factor < np.inf:
             raise ValueError(f"stragglers slow-set needs factor >= 1, not factor={self.factor}")
         _rates("slow-set", self.rates, self.n)
 
@@ -274,7 +274,7 @@ def _rates(name: str, rates: tuple[float, ...], n: int) -> Array:
     """Return the workers' rates, shape (n,); ones when none are given."""
     if not rates:
         return np.ones(n)
-    if len(rates) != n or min(rates) < 0:
+    if len(rates) != n or not all(0 <= rate < np.inf for rate in rates):
         raise ValueError(
             f"stragglers {name}: rates must be n = {n} numbers >= 0, one a worker, "
             f"not {len(rates)} from {min(rates):g} to {max(rates):g}"

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from gcmpi import environment, options
 
 if TYPE_CHECKING:
+    from gcmpi.code import BoolArray
     from gcmpi.comm.mpi import World
     from gcmpi.run import Run
     from gcmpi.training import Exchange
+    from gcmpi.waiting import StopRule
 
 VALID, USAGE, INVALID, INTERRUPTED = 0, 2, 3, 75
 CHECKPOINT_SECONDS = 60.0
@@ -48,6 +50,27 @@ class Interrupt:
         """Ignore the signals in this rank from now on."""
         for number in Interrupt.SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+
+
+class Interrupted(Exception):
+    """The run is to end, in the middle of waiting."""
+
+
+class WatchedRule:
+    """A stop rule that gives up the iteration, however long its wait, when the run is to end.
+
+    Nothing of an abandoned iteration is kept: a resumed run does it again from its start.
+    """
+
+    def __init__(self, rule: StopRule, interrupt: Interrupt) -> None:
+        self._rule, self._interrupt = rule, interrupt
+        self.begin, self.observe = rule.begin, rule.observe
+
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:
+        """Return what the rule says; raise Interrupted when somebody wants the run to end."""
+        if self._interrupt.asked:
+            raise Interrupted
+        return self._rule.remaining(answered, elapsed)
 
 
 def run_server(
@@ -106,12 +129,14 @@ def run_server(
             warmup=e.warmup,
             codes=run.shared.codes,
             decoder=run.decoder,
-            rule=run.rule,
+            rule=WatchedRule(run.rule, interrupt),
             optimizer=optimizer,
             alpha=run.alpha,
             auditor=run.auditor,
             record=keep,
         )
+    except Interrupted:
+        pass  # saved below, as after any other interruption
     except BaseException:
         save("failed")
         raise
@@ -125,6 +150,13 @@ def run_server(
     return INVALID if report.problems(record.columns) else VALID
 
 
+def reason(error: Exception) -> str:
+    """Return what to tell the user."""
+    if isinstance(error, MemoryError):
+        return f"this experiment does not fit into memory, choose smaller numbers: {error}"
+    return str(error)
+
+
 def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
     """Rank 0: read the options, hand out the parts, train."""
     from gcmpi import report
@@ -136,14 +168,14 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
         A = assignment_matrix(request.experiment)
         options.check_ranks(request.experiment, A.shape[1], world.size)
         run = build(request.experiment, A)
-    except ValueError as error:
+        shared = run.shared
+        exchange = MpiExchange(world, shared.problem.d, shared.problem.dtype, shared.wire)
+    except (ValueError, MemoryError) as error:
         if environment.launched()[0] == 0:
-            report.complain(str(error))
+            report.complain(reason(error))
         world.hand_out([None] * (world.size - 1))
         return USAGE
-    shared = run.shared
     world.hand_out((shared, rows) for rows in run.shards())
-    exchange = MpiExchange(world, shared.problem.d, shared.problem.dtype, shared.wire)
     places = [environment.place(), *(world.receive(rank) for rank in range(1, world.size))]
     status = run_server(request, run, exchange, places, world.library, interrupt)
     if not exchange.close():
@@ -183,12 +215,11 @@ def run_without_mpi(argv: list[str]) -> int:
 
         request = options.read_request(argv)
         run = build(request.experiment, assignment_matrix(request.experiment))
-        return run_server(
-            request, run, run.simulate(), [environment.place()], "simulated", Interrupt()
-        )
-    except ValueError as error:
-        report.complain(str(error))
+        exchange = run.simulate()
+    except (ValueError, MemoryError) as error:
+        report.complain(reason(error))
         return USAGE
+    return run_server(request, run, exchange, [environment.place()], "simulated", Interrupt())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -150,6 +150,29 @@ def test_interrupt_checkpoint_resume(
     np.testing.assert_array_equal(final(tmp_path / "cut.h5"), final(tmp_path / "whole.h5"))
 
 
+def test_interrupt_in_the_middle_of_a_long_wait(
+    mpirun: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Nobody will answer for an hour: a signal still ends the run with a readable file and 75."""
+    late = ("--stragglers", "shifted-exponential:mean=0,shift=3600", "--wait", "all")
+    command = [mpirun, "-n", "8", sys.executable, "-m", "gcmpi.train", *PLANE2, *QUICK, *late]
+    with subprocess.Popen(
+        [*command, "--output", "w.h5"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
+        text=True,
+    ) as job:  # fmt: skip
+        assert job.stdout is not None
+        for line in job.stdout:
+            if line.startswith("#  iteration"):
+                break
+        time.sleep(0.5)
+        os.kill(job.pid, signal.SIGUSR1)
+        rest, _ = job.communicate(timeout=60)
+    assert job.returncode == 75, rest
+    with h5py.File(tmp_path / "w.h5") as file:
+        assert file.attrs["status"] == "interrupted"
+        assert len(file["iterations/loss"]) == 0
+
+
 def test_crash_of_one_rank_ends_all(mpi: Run, tmp_path: Path) -> None:
     """An exception on a worker, with the server waiting for it: one traceback, no hang."""
     script = tmp_path / "crash.py"

@@ -70,11 +70,13 @@ def find(n: int, delta: int | None = None, m: int = 1) -> Found:
     Raises
     ------
     ValueError
-        If n, delta or m is not positive.
+        If n, delta or m is not positive, or n is above a million.
     """
     for name, value in (("n", n), ("delta", delta), ("m", m)):
         if value is not None and value < 1:
             raise ValueError(f"find needs {name} at least 1, not {name}={value}")
+    if n > 1_000_000:
+        raise ValueError(f"find looks at up to a million workers, not n={n}")
     exact: list[Entry] = []
     nearest: list[Entry] = []
     for part in ASSIGNMENTS:

@@ -64,6 +64,10 @@ def projective_plane(order: int, complement: bool = False) -> AnyArray:
             f"projective-plane needs a prime power as its order, not order={order}; "
             f"{nearby('order', order, is_prime_power)}"
         )
+    if order > 1000:
+        raise ValueError(
+            f"projective-plane of order {order} has more than a million workers: choose order <= 997"
+        )
     return develop(singer_difference_set(order, 2), complement)
 
 

@@ -66,7 +66,7 @@ def projective_plane(order: int, complement: bool = False) -> AnyArray:
         )
     if order > 1000:
         raise ValueError(
-            f"projective-plane of order {order} has more than a million workers: choose order <= 997"
+            f"projective-plane of order {order} has over a million workers: choose order <= 997"
         )
     return develop(singer_difference_set(order, 2), complement)
 

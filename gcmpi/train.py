@@ -105,6 +105,7 @@ def run_server(
 
     def save(status: str) -> None:
         valid = not report.problems(record.columns)
+        request.output.parent.mkdir(parents=True, exist_ok=True)
         recording.write(
             request.output, description, record, state, optimizer.state, status=status, valid=valid
         )

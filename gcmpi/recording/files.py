@@ -56,7 +56,6 @@ def write(
     """
     import h5py
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
         # the newest format that both HDF5 1.14 and 2.0 read

@@ -6,7 +6,6 @@ This module knows neither MPI nor HDF5. The server talks to an `Exchange`, a wor
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, BoolArray, Code, IntArray, combine, encode
+from gcmpi.code import AnyArray, Array, BoolArray, Code, IntArray, combine
 from gcmpi.codebook import CodeBook
 from gcmpi.decoding import Decoder
 from gcmpi.optimizers import Optimizer
@@ -187,38 +186,21 @@ class Worker:
         self.Y = problem.targets(shard.y)
         self.scale = shard.scale
         self._sizes = shard.sizes
-        ends = [0, *itertools.accumulate(shard.sizes)]
-        self._subsets = [slice(a, b) for a, b in itertools.pairwise(ends)]
 
     def answer(self, t: int, theta: AnyArray) -> Message:
         """Return the message of iteration t, without a delay.
 
-        When the worker's coefficients are a product of one number a part and one a subset, as in
-        random diagonal codes and in all codes with m = 1, one gradient over all its rows,
-        weighted by subset, is enough; else one a subset is computed.
+        Whatever the code, one pass over the worker's rows is enough: part u of the message's
+        gradients is computed with the rows of subset j weighted by its coefficient.
         """
         started = time.perf_counter()
-        weights = self.codes.coefficients(t, self.i)
-        if (factors := rank_one(weights)) is not None:
-            weights, by_subset = factors
-            scale = self.scale * np.repeat(by_subset, self._sizes)
-            G = self.problem.gradient(theta, self.X, self.Y, scale)[None]
-        else:
-            G = np.empty((len(self._subsets), self.problem.d), self.problem.dtype)
-            for row, rows in zip(G, self._subsets, strict=True):
-                row[...] = self.problem.gradient(theta, self.X[rows], self.Y[rows], self.scale)
+        coefficients = self.codes.coefficients(t, self.i)
+        weights = self.scale * np.repeat(coefficients, self._sizes, axis=1)
+        parts = self.problem.weighted_parts(theta, self.X, self.Y, weights)
         computed = time.perf_counter()
-        y = encode(weights, G)
+        y = parts.sum(axis=0)
         encoded = time.perf_counter()
         return Message(t, y, computed - started, encoded - computed)
-
-
-def rank_one(weights: Array) -> tuple[Array, Array] | None:
-    """Return (u, v) of shapes (m, 1) and (h,) with weights = u v', or None if there is none."""
-    U, sigma, Vt = np.linalg.svd(weights, full_matrices=False)
-    if (sigma[1:] > 1e-13 * sigma[0]).any():
-        return None
-    return U[:, :1] * sigma[0], Vt[0]
 
 
 def work(link: Link, worker: Worker, stragglers: StragglerModel) -> None:

@@ -67,6 +67,27 @@ def test_subset_gradients_add_up(name, options):
     np.testing.assert_allclose(parts, problem.gradient(theta, X, Y, 1 / 17), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize(("name", "options"), MODELS)
+@pytest.mark.parametrize("m", [1, 2, 3, 7, 50])
+def test_weighted_parts_are_parts_of_weighted_gradients(name, options, m):
+    """Also where a part ends within a row of a layer, holds many layers, or is all padding."""
+    problem = make(name, options, 3)
+    X, y = rows(3)
+    Y = problem.targets(y)
+    rng = np.random.default_rng(4)
+    theta = problem.initial(rng) + 0.1 * rng.normal(size=problem.d)
+    weights = rng.normal(size=(m, len(X)))
+    length = -(-problem.d // m)
+    expected = np.zeros((m, m * length))
+    for u in range(m):
+        expected[u, : problem.d] = problem.gradient(theta, X, Y, weights[u])
+    parts = problem.weighted_parts(theta, X, Y, weights)
+    for u in range(m):
+        np.testing.assert_allclose(
+            parts[u], expected[u, u * length : (u + 1) * length], rtol=1e-12, atol=1e-14
+        )
+
+
 def test_row_weights_are_weights():
     problem = make("mlp", {"hidden": 4}, 3)
     X, y = rows(3)

@@ -158,7 +158,7 @@ def block_mds(A: AnyArray, m: int) -> Array:
     The group's sum is cut into m parts; each worker sends another combination of them, and any
     m workers of the group give the parts back. So the code survives any gamma - m stragglers,
     and more as long as every group keeps m workers. Well conditioned for every n: only the size
-    of a group counts. All subsets of a worker have the same weights: one gradient is enough.
+    of a group counts. All subsets of a worker have the same weights.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gcmpi.code import AnyArray
+from gcmpi.code import AnyArray, message_length
 from gcmpi.registry import PROBLEMS
 
 Head = Callable[[AnyArray, AnyArray], tuple[AnyArray, AnyArray]]
@@ -86,19 +86,51 @@ class Problem:
         scale : scalar or (r,)
             Weight of each row.
         """
-        activations = self._forward(theta, X)
-        gradient = np.empty(self.d, self.dtype)
-        back = self.head(activations[-1], Y)[1]
-        back *= np.asarray(scale, dtype=self.dtype).reshape(-1, 1)
-        layers = list(zip(self._layers(theta), self._layers(gradient), strict=True))
-        for index in range(len(layers) - 1, -1, -1):
-            (W, _), (dW, db) = layers[index]
-            np.matmul(activations[index].T, back, out=dW)
-            np.sum(back, axis=0, out=db)
+        weights = np.broadcast_to(np.asarray(scale), (1, len(X)))
+        whole: AnyArray = self.weighted_parts(theta, X, Y, weights)[0]
+        return whole
+
+    def weighted_parts(
+        self, theta: AnyArray, X: AnyArray, Y: AnyArray, weights: AnyArray
+    ) -> AnyArray:
+        """Return part u of the gradient with row weights ``weights[u]``, for every u.
+
+        All parts together cost as much as one gradient: forward and backward pass do not depend
+        on the weights, and the derivatives by the parameters of a part are computed for it alone.
+
+        Parameters
+        ----------
+        theta : (d,)
+            Parameters.
+        X, Y : (r, p), (r, c)
+            Rows and their targets.
+        weights : (m, r)
+            Weight of each row, for each of m consecutive parts of the gradient.
+
+        Returns
+        -------
+        parts : (m, ceil(d / m)), the last one padded with zeros
+        """
+        inputs = self._forward(theta, X)
+        back = self.head(inputs.pop(), Y)[1]
+        m = len(weights)
+        parts = np.zeros((m, message_length(self.d, m)), self.dtype)
+        columns = np.asarray(weights, dtype=self.dtype)[:, :, None]
+        end = self.d
+        for index in range(len(inputs) - 1, -1, -1):
+            x = inputs[index]
+            start = end - (x.shape[1] + 1) * back.shape[1]
+            for part, column, first in zip(
+                parts, columns, range(0, parts.size, parts.shape[1]), strict=True
+            ):
+                a, b = max(start, first), min(end, first + part.size)
+                if a < b:
+                    part[a - first : b - first] = _layer(x, column * back, a - start, b - start)
             if index:
-                back = back @ W.T
-                back *= activations[index] > 0
-        return gradient
+                back = back @ self._layers(theta)[index][0].T
+                back *= x > 0
+            end = start
+        return parts
 
     def accuracy(self, theta: AnyArray, X: AnyArray, y: AnyArray) -> float:
         """Return the fraction of the rows X whose label y (r,) is predicted."""
@@ -128,6 +160,17 @@ class Problem:
             z += b
             values.append(np.maximum(z, 0, out=z) if index < len(layers) - 1 else z)
         return values
+
+
+def _layer(x: AnyArray, back: AnyArray, a: int, b: int) -> AnyArray:
+    """Return entries a to b of a layer's derivatives [x'back; 1'back], row by row."""
+    p, q = x.shape[1], back.shape[1]
+    first, last = a // q, -(-b // q)
+    rows = np.empty((last - first, q), back.dtype)
+    np.matmul(x[:, first:last].T, back, out=rows[: min(last, p) - first])
+    if last > p:
+        np.sum(back, axis=0, out=rows[-1])
+    return rows.ravel()[a - first * q : b - first * q]
 
 
 def sigmoid_head(scores: AnyArray, Y: AnyArray) -> tuple[AnyArray, AnyArray]:

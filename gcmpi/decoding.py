@@ -223,7 +223,7 @@ def noise_gain(code: Code, R: Array) -> float:
 
 
 def equal_weights(code: Code) -> Array | None:
-    """Return D (m, n) with ``A_u = A diag(D[u])`` for every block of B, or None if there is none."""
+    """Return D (m, n) with ``A_u = A diag(D[u])`` for every block of B, or None."""
     blocks = code.B.reshape(code.m, code.k, code.n)
     first = code.A.argmax(axis=0)  # a subset of each worker; an idle worker has weight 0
     D: Array = blocks[:, first, np.arange(code.n)]

@@ -161,6 +161,19 @@ def test_mnist_10k_is_shuffled_digits():
         load("mnist-10k:test=20000", rng())
 
 
+def test_by_label_moves_rows_with_their_labels(tmp_path):
+    shuffled, ordered = (
+        load(f"mnist-10k:test=9000,by_label={x}", rng()) for x in ("false", "true")
+    )
+    assert (np.diff(ordered.y) >= 0).all()
+    assert (ordered.X_test == shuffled.X_test).all()
+    for label in range(10):
+        assert (ordered.X[ordered.y == label] == shuffled.X[shuffled.y == label]).all()
+    np.savez(tmp_path / "a.npz", X=np.arange(30)[:, None] / 30, y=np.arange(30) % 3)
+    y = load(f"file:path={tmp_path / 'a.npz'},by_label=true", rng()).y
+    assert (np.diff(y) >= 0).all()
+
+
 def test_mixture_follows_tandon():
     """Rows have standard deviation 10/sqrt(p); the labels follow the logistic model."""
     data = load("mixture:rows=20000,features=25", rng())

@@ -156,8 +156,9 @@ def file(rng: np.random.Generator, path: str, labels: str = "", by_label: bool =
     if source.suffix == ".npz":
         arrays = _read_npz(source)
     else:
+        X = _read_idx(source)
         y = _read_idx(Path(labels) if labels else _labels_beside(source))
-        arrays = {"X": _read_idx(source), "y": y}
+        arrays = {"X": X, "y": y}
     rows = _from_arrays(path, arrays, rng)
     return rows.by_label() if by_label else rows
 

@@ -14,6 +14,7 @@ import numpy as np
 from gcmpi import seeds
 from gcmpi.code import AnyArray, Array, Code
 from gcmpi.registry import ENCODINGS, Spec
+from gcmpi.relabelling import Relabelling, check_circulant
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class CodeBook:
         The run's seed.
     fixed : (m * k, n) or None
         B, when the encoding keeps it over the iterations; None when it is redrawn.
+    relabel
+        Whether workers, subsets and parts of the fixed code get new names in every iteration.
     """
 
     A: AnyArray
@@ -39,21 +42,32 @@ class CodeBook:
     encoding: Spec
     seed: int
     fixed: Array | None
+    relabel: bool = False
 
     @classmethod
-    def build(cls, A: AnyArray, m: int, encoding: Spec, seed: int) -> CodeBook:
+    def build(
+        cls, A: AnyArray, m: int, encoding: Spec, seed: int, *, relabel: bool = False
+    ) -> CodeBook:
         """Make the code book of a run, and with it the B of an encoding that keeps it.
 
         Raises
         ------
         ValueError
-            If the encoding does not fit A and m.
+            If the encoding does not fit A and m, or cannot be relabelled.
         """
+        if relabel:
+            check_circulant(A)
         book = cls(A, m, encoding, seed, None)
         first = book.draw(seeds.generator(seed, seeds.CODE))
         Code(A, first, m)
-        redrawn = ENCODINGS[encoding.name].traits.redrawn
-        return book if redrawn else cls(A, m, encoding, seed, first)
+        if not ENCODINGS[encoding.name].traits.redrawn:
+            return cls(A, m, encoding, seed, first, relabel)
+        if relabel:
+            raise ValueError(
+                f"--relabel is for encodings that stay the same: {encoding.name} is drawn anew in "
+                "every iteration"
+            )
+        return book
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Return the encoding matrix that `rng` gives, shape (m * k, n); the fixed one if any."""
@@ -62,9 +76,16 @@ class CodeBook:
         B: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng)
         return B
 
+    @property
+    def constant(self) -> bool:
+        """Whether all iterations have the same code."""
+        return self.fixed is not None and not self.relabel
+
     def code(self, t: int) -> Code:
         """Return the code of iteration t."""
-        return self._constant or Code(self.A, self._matrix(t), self.m)
+        if self._original is None:
+            return Code(self.A, self._matrix(t), self.m)
+        return self._names(t).of(self._original) if self.relabel else self._original
 
     def coefficients(self, t: int, i: int) -> Array:
         """Return worker i's coefficients in iteration t, shape (m, delta_i)."""
@@ -73,8 +94,14 @@ class CodeBook:
         return held
 
     @cached_property
-    def _constant(self) -> Code | None:
+    def _original(self) -> Code | None:
         return None if self.fixed is None else Code(self.A, self.fixed, self.m)
 
     def _matrix(self, t: int) -> Array:
-        return self.draw(seeds.generator(self.seed, seeds.CODE, t))
+        B = self.draw(seeds.generator(self.seed, seeds.CODE, t))
+        return self._names(t).matrix(B, len(self.A)) if self.relabel else B
+
+    def _names(self, t: int) -> Relabelling:
+        # the code itself is fixed: nothing else is drawn from this stream
+        rng = seeds.generator(self.seed, seeds.CODE, t)
+        return Relabelling.draw(len(self.A), self.m, rng)

@@ -51,6 +51,9 @@ class Experiment:
         The code: which worker holds which subset, what it sends, and that in d/m numbers.
     decoder
         How the server combines what came: optimally (least-squares) or as a source proposes.
+    relabel
+        Whether workers and subsets swap roles at random in every iteration, which makes any fixed
+        code on a circulant assignment unbiased.
     problem, dataset, dtype
         The loss, the data, and the type of parameters and gradients.
     optimizer, iterations
@@ -83,6 +86,7 @@ class Experiment:
     encoding: str = "random-diagonal"
     m: int = 2
     decoder: str = "least-squares"
+    relabel: bool = False
     problem: str = "mlp"
     dataset: str = "mnist-10k"
     dtype: Literal["float32", "float64"] = "float32"
@@ -199,13 +203,15 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
             )
         return value
     try:
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
         if kind is str and not isinstance(value, str):
             raise ValueError  # noqa: TRY301
         if kind is int and (isinstance(value, bool) or int(value) != float(value)):
             raise ValueError  # noqa: TRY301
         return kind(value)
-    except (TypeError, ValueError):
-        words = {int: "a whole number", float: "a number", str: "a text"}
+    except (TypeError, ValueError, KeyError):
+        words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
         raise ValueError(f"{flag(name)} must be {words[kind]}, not {value!r}") from None
 
 

@@ -39,6 +39,12 @@ def parser() -> argparse.ArgumentParser:
     add("--encoding", metavar="PART", help="what workers send")
     add("--m", metavar="M", help="communication reduction: messages of d/m numbers")
     add("--decoder", metavar="PART", help="least-squares (optimal), or a source's own")
+    add(
+        "--relabel",
+        action="store_const",
+        const=True,
+        help="swap roles in every iteration: unbiased codes on circulant assignments",
+    )
     add("--problem", metavar="PART", help="mlp, softmax, logistic or least-squares")
     add("--dataset", metavar="PART", help="mnist-10k, mixture, or the path of an .npz or IDX file")
     add("--dtype", metavar="TYPE", help="parameters and gradients: float32 or float64")
@@ -87,7 +93,7 @@ class Request:
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "decoder", "problem", "dataset", "dtype", "optimizer",
+    "assignment", "encoding", "m", "decoder", "relabel", "problem", "dataset", "dtype", "optimizer",
     "iterations", "stragglers", "wait", "wire", "compression", "seed", "rescale", "audit_every",
     "target_accuracy",
 )  # fmt: skip

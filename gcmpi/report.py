@@ -37,12 +37,13 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
     if ranks * threads > cores:
         load += f", OVERSUBSCRIBED {ranks * threads / cores:.3g} times"
     commit = environment["git_commit"][:12] or "unknown"
+    relabelled = ", relabelled in every iteration" if e.relabel else ""
     dirty = " with changes" if environment["git_dirty"] == "yes" else ""
     lines = [
         f"gcmpi {gcmpi.__version__}    {environment['command']}",
         f"experiment {e.digest}, seed {e.seed}, git {commit}{dirty}",
         f"code       {e.assignment} + {e.encoding}, m={e.m}: {code.n} workers, {code.k} subsets, "
-        f"load {code.delta}, replication {code.gamma}",
+        f"load {code.delta}, replication {code.gamma}{relabelled}",
         f"problem    {e.problem} on {e.dataset}: d={problem.d} {e.dtype}, "
         f"{e.optimizer}, {e.iterations} iterations",
         f"messages   up {wire.length} x {e.wire}{kept} = {up / 1e3:.4g} kB, "

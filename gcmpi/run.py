@@ -29,6 +29,7 @@ from gcmpi.registry import (
     STRAGGLERS,
     WAITING,
 )
+from gcmpi.relabelling import ByOriginal
 from gcmpi.training import Shard, Shared, Worker, shard
 from gcmpi.waiting import StopRule
 from gcmpi.wire import Wire
@@ -64,8 +65,7 @@ class Run:
     @property
     def decoder(self) -> Decoder:
         """A new decoder."""
-        redrawn = self.shared.codes.fixed is None
-        return decoder(self.experiment.decoder, self.A.shape[1], redrawn=redrawn)
+        return _decoder(self.experiment, self.shared.codes)
 
     @property
     def rule(self) -> StopRule:
@@ -122,8 +122,8 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     """
     e = experiment
     k, n = A.shape
-    codes = CodeBook.build(A, e.m, ENCODINGS.parse(e.encoding), e.seed)
-    decode = decoder(e.decoder, n, redrawn=codes.fixed is None)
+    codes = CodeBook.build(A, e.m, ENCODINGS.parse(e.encoding), e.seed, relabel=e.relabel)
+    decode = _decoder(e, codes)
     decode(codes.code(0), np.ones(n, dtype=np.bool_))  # refuses a code that it does not serve
     stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
     WAITING.build(e.wait).begin(codes.code(0))
@@ -140,14 +140,20 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     wire: Wire = COMPRESSORS.build(
         e.compression, length=message_length(problem.d, e.m), dtype=e.wire, seed=e.seed
     )
-    if wire.remembers and codes.fixed is None:
+    if wire.remembers and not codes.constant:
+        changes = "--relabel" if codes.relabel else f"--encoding {e.encoding}"
         raise ValueError(
             f"--compression {e.compression} adds what it left out to the next message, which means "
-            f"nothing when the code changes in every iteration: give feedback=false, or an "
-            f"encoding that stays the same in place of {e.encoding}"
+            f"nothing when the code changes in every iteration, as with {changes}: give "
+            "feedback=false, or a code that stays the same"
         )
     scale = _alpha(e, codes, decode)
     return Run(e, Shared(problem, codes, stragglers, wire), dataset, scale)
+
+
+def _decoder(e: Experiment, codes: CodeBook) -> Decoder:
+    decode = decoder(e.decoder, codes.A.shape[1], redrawn=codes.fixed is None)
+    return ByOriginal(decode) if codes.relabel else decode
 
 
 def _alpha(e: Experiment, codes: CodeBook, decode: Decoder) -> Array:
@@ -155,7 +161,7 @@ def _alpha(e: Experiment, codes: CodeBook, decode: Decoder) -> Array:
     decoder_name = DECODERS.parse(e.decoder).name
     optimal = decoder_name == "least-squares"
     promise = ENCODINGS[codes.encoding.name] if optimal else DECODERS[decoder_name]
-    if e.rescale == "none" or not promise.traits.unbiased:
+    if e.rescale == "none" or not (promise.traits.unbiased or codes.relabel):
         return np.ones(codes.A.shape[1] + 1)
     rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
     if optimal:

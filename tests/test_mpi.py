@@ -106,9 +106,12 @@ def test_worker_slow_in_one_of_three_counts_in_the_others(train: Run, tmp_path: 
     assert (late[np.isfinite(late)] > 0.25).all()
 
 
-def test_mpi_and_simulated_runs_agree(train: Run, alone: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [(), ("--encoding", "weighted-rank-one", "--relabel")])
+def test_mpi_and_simulated_runs_agree(
+    train: Run, alone: Run, tmp_path: Path, code: tuple[str, ...]
+) -> None:
     """The same survivors give the same parameters, over messages or in one process."""
-    exact = ("--dtype", "float64", "--wire", "float64")
+    exact = ("--dtype", "float64", "--wire", "float64", *code)
     late = ("--stragglers", "shifted-exponential:mean=0.02", "--wait", "fastest:5")
     result(train(8, *PLANE2, *QUICK, *exact, *late, "--iterations", "20", "--output", "mpi.h5"))
     again = ("--config", "mpi.h5", "--stragglers", "replay:mpi.h5", "--wait", "all")

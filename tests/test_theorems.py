@@ -21,6 +21,7 @@ from gcmpi.encodings.descent import Schedule, descend
 from gcmpi.encodings.frames import dual_frame
 from gcmpi.encodings.harmonic import waves
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
+from gcmpi.relabelling import Relabelling
 
 REGULAR = {
     "plane of order 3": projective_plane(3),
@@ -182,23 +183,19 @@ def test_relabelling_makes_any_code_on_a_cyclic_assignment_unbiased():
     without any symmetry. All of them are enumerated.
     """
     A = projective_plane(2)
-    k = n = 7
     B = np.random.default_rng(4).standard_normal((14, 7)) * np.tile(A, (2, 1))
-    F = target(B, 2)
     total, errors, count = np.zeros((14, 2)), 0.0, 0
     signed = [P * np.array(signs) for P in (np.eye(2), np.eye(2)[::-1])
               for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1))]  # fmt: skip
-    for r in range(n):
+    for r in range(7):
         for P in signed:
-            blocks = np.roll(B.reshape(2, k, n), (-r, -r), axis=(1, 2))
-            relabelled = np.einsum("uv,vjn->ujn", P, blocks).reshape(14, 7)
-            Code(A, relabelled, 2)  # each worker still encodes what it holds
-            mean, error = mean_decoded(relabelled, 2, 2)
+            code = Relabelling(r, P).of(Code(A, B, 2))
+            mean, error = mean_decoded(code.B, 2, 2)
             total, errors, count = total + mean, errors + error, count + 1
     alpha = 1 - errors / count / 14
-    assert np.allclose(total / count, alpha * F, atol=1e-9)
+    assert np.sum((total / count - alpha * target(B, 2)) ** 2) < 1e-20
     plain, error = mean_decoded(B, 2, 2)
-    assert np.abs(plain - (1 - error / 14) * F).max() > 0.01  # it is biased as it stands
+    assert np.abs(plain - (1 - error / 14) * target(B, 2)).max() > 0.01  # it is biased as it stands
 
 
 def test_a_ridge_is_the_best_decoder_for_noisy_messages():

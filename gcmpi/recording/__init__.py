@@ -10,7 +10,8 @@ Schema
 ``/code``            A (subset, worker); B (coded_row, worker), row u*k + j being part u of subset
                      j, or without B the attributes redrawn = 1 and seed; alpha_by_straggler_count
                      (straggler_count) and alpha, its mean over the iterations that were run;
-                     attributes assignment, encoding, m
+                     attributes assignment, encoding, m, relabelled (1: workers and subsets of B
+                     swapped roles in every iteration)
 ``/iterations``      what `FIELDS` lists, over the scales iteration and worker; NaN where missing
 ``/final``           theta (parameter); the optimizer's state; attributes iteration and seconds:
                      where a run can be resumed

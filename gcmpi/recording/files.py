@@ -93,6 +93,7 @@ def _write_code(group: Any, description: Description, columns: Mapping[str, AnyA
     group.attrs["encoding"] = description.encoding
     group.attrs["m"] = codes.m
     group.attrs["redrawn"] = int(codes.fixed is None)
+    group.attrs["relabelled"] = int(codes.relabel)
     group.attrs["seed"] = str(codes.seed)
     subset, worker = _scale(group, "subset", np.arange(k)), _scale(group, "worker", np.arange(n))
     _dataset(group, "A", codes.A, "assignment matrix", scales=(subset, worker))

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import xarray as xr
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # as a script: find `analysis`
 
-from analysis.load import load
-from gcmpi.sweep import read_sweep, run_sweep
+from analysis.load import load_sweep
 
 ROOT = Path(__file__).parent.parent
 PANELS = {
@@ -31,29 +30,10 @@ PANELS = {
 }
 STYLES = {"random-diagonal": ("random diagonal", "C0", "-"), "stacked": ("stacked", "C1", "--")}
 
-Curves = dict[str, list[tuple[Any, Any]]]
+Runs = Mapping[str, Sequence[xr.Dataset]]
 
 
-def read_curves(directory: Path, launcher: str) -> Curves:
-    """Return (iteration, loss) of every run by competitor; runs what is not complete.
-
-    Raises
-    ------
-    ValueError
-        If a run failed.
-    """
-    jobs = read_sweep(ROOT / "jobs" / "figure6.toml", directory)
-    if run_sweep(jobs, launcher):
-        raise ValueError("some runs failed: see the lines above")
-    curves: Curves = defaultdict(list)
-    for job in jobs:
-        run = load(job.output)
-        audited = np.isfinite(run["loss"].values)
-        curves[job.name].append((run["iteration"].values[audited], run["loss"].values[audited]))
-    return curves
-
-
-def draw(curves: Curves, output: Path) -> None:
+def draw(sweep: Runs, output: Path) -> None:
     """Draw both panels: the mean over the seeds, and the band from the lowest to the highest."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -61,9 +41,9 @@ def draw(curves: Curves, output: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4), sharey=True, layout="constrained")
     for axis, (panel, title) in zip(axes, PANELS.items(), strict=True):
         for encoding, (label, color, style) in STYLES.items():
-            runs = curves[f"{panel}-{encoding}"]
-            iteration = runs[0][0] + 1
-            losses = np.array([loss for _, loss in runs])
+            runs = sweep[f"{panel}-{encoding}"]
+            iteration = runs[0]["iteration"].values + 1
+            losses = np.array([run["loss"].values for run in runs])
             mean = losses.mean(axis=0)
             axis.fill_between(
                 iteration, losses.min(axis=0), losses.max(axis=0), color=color, alpha=0.2, lw=0
@@ -79,14 +59,15 @@ def draw(curves: Curves, output: Path) -> None:
     figure.savefig(output, dpi=160)
 
 
-def table(curves: Curves) -> str:
+def table(sweep: Runs) -> str:
     """Return the mean final losses, and the paired ratio stacked / random diagonal by panel."""
     lines = [
         "# panel   random diagonal   stacked   ratio of losses, paired by seed (lowest-highest)"
     ]
     for panel in PANELS:
         coded, stacked = (
-            np.array([loss[-1] for _, loss in curves[f"{panel}-{encoding}"]]) for encoding in STYLES
+            np.array([run["loss"].values[-1] for run in sweep[f"{panel}-{encoding}"]])
+            for encoding in STYLES
         )
         ratio = stacked / coded
         lines.append(
@@ -104,12 +85,12 @@ def main() -> int:
     p.add_argument("--launcher", default="mpirun -n {ranks}")
     options = p.parse_args()
     try:
-        curves = read_curves(options.runs, options.launcher)
+        sweep = load_sweep(ROOT / "jobs" / "figure6.toml", options.runs, options.launcher)
     except ValueError as error:
         print(f"figure6: {error}", file=sys.stderr)
         return 1
-    draw(curves, options.output)
-    print(table(curves))
+    draw(sweep, options.output)
+    print(table(sweep))
     print(f"# figure: {options.output}")
     return 0
 

@@ -1,14 +1,17 @@
-"""Run files as labelled arrays: ``load("runs/....h5")``."""
+"""Run files as labelled arrays: ``load("runs/....h5")``; all those of a sweep."""
 
 from __future__ import annotations
 
 import tomllib
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from gcmpi import recording
+from gcmpi.sweep import read_sweep, run_sweep
 
 
 def load(path: str | Path) -> xr.Dataset:
@@ -55,3 +58,32 @@ def load(path: str | Path) -> xr.Dataset:
             return run.load().assign_attrs(attributes)
     except (OSError, KeyError) as error:
         raise ValueError(f"cannot read run file {path}: {error}") from error
+
+
+def load_sweep(sweep: Path, directory: Path, launcher: str) -> dict[str, list[xr.Dataset]]:
+    """Return the audited iterations of a sweep's runs by competitor, in the order of the seeds.
+
+    What is not complete is run first.
+
+    Parameters
+    ----------
+    sweep
+        A file for ``gcmpi.sweep``.
+    directory
+        Where its run files are.
+    launcher
+        How to start {ranks} ranks.
+
+    Raises
+    ------
+    ValueError
+        If the file is wrong or a run failed.
+    """
+    jobs = read_sweep(sweep, directory)
+    if run_sweep(jobs, launcher):
+        raise ValueError("some runs failed: see the lines above")
+    runs: dict[str, list[xr.Dataset]] = defaultdict(list)
+    for job in jobs:
+        run = load(job.output)
+        runs[job.name].append(run.isel(iteration=np.isfinite(run["loss"].values)))
+    return runs

@@ -16,6 +16,8 @@ RECORDED = re.compile(
     r"(SLURM_(JOB_ID|ARRAY_JOB_ID|ARRAY_TASK_ID|NTASKS|NNODES|CPUS_PER_TASK|JOB_PARTITION)"
     r"|OMP_NUM_THREADS|OPENBLAS_(NUM_THREADS|CORETYPE)|MKL_NUM_THREADS)"
 )
+SIMULATED = "simulated"
+"""What stands in place of the MPI library for a run on a virtual clock."""
 
 
 @dataclass(frozen=True)

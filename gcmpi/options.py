@@ -155,6 +155,11 @@ def read_request(argv: list[str]) -> Request:
     if options.resume:
         path = Path(options.resume)
         earlier = recording.read(path)
+        if earlier.simulated != options.simulate:
+            clock, flag = ("virtual", "with") if earlier.simulated else ("real", "without")
+            raise ValueError(
+                f"{path} has {clock} seconds: go on {flag} --simulate, or its times mix two clocks"
+            )
         done = earlier.state.t
         if done >= experiment.iterations or (
             earlier.status == "complete" and not options.iterations

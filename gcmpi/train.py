@@ -220,7 +220,9 @@ def run_without_mpi(argv: list[str]) -> int:
     except (ValueError, MemoryError) as error:
         report.complain(reason(error))
         return USAGE
-    return run_server(request, run, exchange, [environment.place()], "simulated", Interrupt())
+    return run_server(
+        request, run, exchange, [environment.place()], environment.SIMULATED, Interrupt()
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

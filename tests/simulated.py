@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gcmpi import recording
+from gcmpi.environment import SIMULATED
 from gcmpi.experiment import Experiment
 from gcmpi.optimizers import Optimizer
 from gcmpi.run import Run, assignment_matrix, build
@@ -36,7 +37,7 @@ class Trained:
         e = self.experiment
         environment = {
             "command": "python -m gcmpi.train --simulate",
-            "mpi_library": "simulated",
+            "mpi_library": SIMULATED,
             "ranks": "1",
             "git_commit": "",
         }

@@ -147,6 +147,12 @@ def test_interrupt_checkpoint_resume(
         done = int(file["final"].attrs["iteration"])
         assert 0 < done < 200
         assert len(file["iterations/loss"]) == done
+    mixed = subprocess.run(
+        [sys.executable, "-m", "gcmpi.train", "--resume", "cut.h5", "--simulate"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert mixed.returncode == 2
+    assert "cut.h5 has real seconds: go on without --simulate" in mixed.stderr
     result(train(8, "--resume", "cut.h5"))
     result(train(8, *run, "--output", "whole.h5"))
     assert len(iterations(tmp_path / "cut.h5")["loss"]) == 200

@@ -217,6 +217,18 @@ def test_resumed_columns_go_on_where_the_first_part_ended(tmp_path):
     np.testing.assert_array_equal(again.columns["seconds"], columns["seconds"])
 
 
+def test_columns_that_an_older_version_did_not_write_are_unknown(tmp_path):
+    path = train(stop_after=2).save(tmp_path / "run.h5", status="interrupted")
+    with h5py.File(path, "a") as file:
+        del file["iterations/encode_seconds"], file["iterations/bytes_up"]
+    columns = train(recording.read(path)).record.columns
+    assert np.isnan(columns["encode_seconds"][:3]).all()
+    assert columns["encode_seconds"].shape == columns["compute_seconds"].shape
+    assert columns["bytes_up"].dtype == np.int64
+    assert columns["bytes_up"][:3].tolist() == [0, 0, 0]
+    assert columns["bytes_up"][3:].all()
+
+
 def test_a_late_answer_may_belong_to_the_earlier_part(trained):
     first, last = trained.rows[0], trained.rows[1]
     earlier = recording.Record(7)

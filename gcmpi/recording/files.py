@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import gcmpi
+from gcmpi import environment
 from gcmpi.code import AnyArray, Array
 from gcmpi.codebook import CodeBook
 from gcmpi.recording.record import FIELDS, Record
@@ -81,9 +82,9 @@ def _write_experiment(file: Any, description: Description) -> None:
     experiment = file.create_group("experiment")
     _dataset(experiment, "toml", description.experiment, "all that fixes the run, as TOML")
     experiment.attrs["hash"] = description.digest
-    environment = file.create_group("environment")
+    surroundings = file.create_group("environment")
     for name, value in description.environment.items():
-        environment.attrs[name] = value
+        surroundings.attrs[name] = value
 
 
 def _write_code(group: Any, description: Description, columns: Mapping[str, AnyArray]) -> None:
@@ -148,11 +149,20 @@ def _dataset(
 
 @dataclass(frozen=True)
 class RunFile:
-    """What is needed of an earlier run to replay or resume it."""
+    """What is needed of an earlier run to replay or resume it.
+
+    Attributes
+    ----------
+    columns
+        The data sets of ``/iterations``; without those that an older version did not write.
+    simulated
+        Whether it ran on a virtual clock.
+    """
 
     experiment: str
     status: str
     created: str
+    simulated: bool
     columns: Mapping[str, AnyArray]
     state: State
     optimizer_state: Mapping[str, AnyArray]
@@ -198,12 +208,13 @@ def read(path: Path) -> RunFile:
             state = State(
                 int(final.attrs["iteration"]), final["theta"][()], float(final.attrs["seconds"])
             )
-            prefix = "optimizer_"
+            prefix, known = "optimizer_", file["iterations"]
             return RunFile(
                 file["experiment/toml"].asstr()[()],
                 str(file.attrs["status"]),
                 str(file.attrs["created"]),
-                {name: file["iterations"][name][()] for name in ("iteration", *FIELDS)},
+                file["environment"].attrs["mpi_library"] == environment.SIMULATED,
+                {name: known[name][()] for name in ("iteration", *FIELDS) if name in known},
                 state,
                 {
                     name.removeprefix(prefix): final[name][()]

@@ -80,11 +80,22 @@ class Record:
             values = [getattr(row, name) for row in self._rows]
             columns[name] = np.array(values, dtype=field.dtype).reshape(shape)
         if self._earlier is not None:
+            before = self._earlier
+            missing = len(
+                before["iteration"]
+            )  # rows of a column that an older version did not write
             columns = {
-                name: np.concatenate([self._earlier[name], new]) for name, new in columns.items()
+                name: np.concatenate([before.get(name, _blank(new, missing)), new])
+                for name, new in columns.items()
             }
         position = {int(t): row for row, t in enumerate(columns["iteration"])}
         for row in self._rows:
             for t, worker, seconds in row.late:
                 columns["late_seconds"][position[t], worker] = seconds
         return columns
+
+
+def _blank(column: AnyArray, rows: int) -> AnyArray:
+    """Return rows for a column of which nothing is known: NaN, or zero for whole numbers."""
+    unknown = np.nan if column.dtype.kind == "f" else 0
+    return np.full((rows, *column.shape[1:]), unknown, column.dtype)

@@ -186,6 +186,7 @@ class Worker:
         self.Y = problem.targets(shard.y)
         self.scale = shard.scale
         self._sizes = shard.sizes
+        codes.coefficients(0, i)  # imports what draws codes, outside the first iteration's time
 
     def answer(self, t: int, theta: AnyArray) -> Message:
         """Return the message of iteration t, without a delay.

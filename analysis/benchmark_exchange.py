@@ -31,14 +31,14 @@ def serve(world: World, d: int, m: int) -> tuple[list[float], list[float], float
     """Return seconds an iteration, block by block: ours and the bare pattern's; and the copies'."""
     raw = world.comm.Dup()
     n, length = world.size - 1, -(-d // m)
-    exchange = MpiExchange(world, d, np.float32, Dense(-(-d // m), "float32"))
+    exchange = MpiExchange(world, d, np.float32, {m: Dense(-(-d // m), "float32")})
     theta = np.zeros(d, np.float32)
     Y = np.zeros((n, length), np.float32)
     ours, bare = [], []
     for block in range(BLOCKS):
         began = time.perf_counter()
         for t in range(ITERATIONS):
-            exchange.exchange(block * ITERATIONS + t, theta, All())
+            exchange.exchange(block * ITERATIONS + t, m, theta, All())
         ours.append((time.perf_counter() - began) / ITERATIONS)
         began = time.perf_counter()
         for _ in range(ITERATIONS):
@@ -62,7 +62,7 @@ def serve(world: World, d: int, m: int) -> tuple[list[float], list[float], float
 def work(world: World, d: int, m: int) -> None:
     """Answer at once, in both patterns."""
     raw = world.comm.Dup()
-    link = MpiLink(world, d, np.float32, Dense(-(-d // m), "float32"))
+    link = MpiLink(world, d, np.float32, {m: Dense(-(-d // m), "float32")})
     theta = np.zeros(d, np.float32)
     y = np.zeros(-(-d // m), np.float32)
     for _ in range(BLOCKS):

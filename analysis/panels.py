@@ -55,10 +55,8 @@ def matrix_error(run: xr.Dataset) -> Array:
     ||B R||_F^2 = mk - Err_S, and with e = Err_S / (mk)
     ||B R / alpha - F||_F^2 / (mk) = (1 / alpha - 1)^2 (1 - e) + e.
     """
-    n = run.sizes["worker"]
-    e = run["approximation_error"].values / (run.attrs["m"] * run.sizes["subset"])
-    stragglers = n - run["survivors"].values.sum(axis=1, dtype=int)
-    alpha = run["alpha_by_straggler_count"].values[stragglers]
+    e = run["approximation_error"].values / (run["m"].values * run.sizes["subset"])
+    alpha = run["divisor"].values
     error: Array = np.sqrt((1 / alpha - 1) ** 2 * (1 - e) + e)
     return error
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import matplotlib as mpl
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -103,7 +104,8 @@ def save(path: str, output: Path) -> None:
 
 def _title(run: xr.Dataset) -> str:
     a = run.attrs
-    return textwrap.fill(f"{a['encoding']} on {a['assignment']}, m = {a['m']}", 90)
+    m = " or ".join(map(str, np.unique(run["m"].values)))
+    return textwrap.fill(f"{a['encoding']} on {a['assignment']}, m = {m}", 90)
 
 
 def _subtitle(run: xr.Dataset) -> str:

@@ -76,11 +76,6 @@ class CodeBook:
         B: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng)
         return B
 
-    @property
-    def constant(self) -> bool:
-        """Whether all iterations have the same code."""
-        return self.fixed is not None and not self.relabel
-
     def code(self, t: int) -> Code:
         """Return the code of iteration t."""
         if self._original is None:

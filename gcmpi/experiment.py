@@ -22,6 +22,7 @@ from gcmpi.registry import (
     OPTIMIZERS,
     PROBLEMS,
     STRAGGLERS,
+    SWITCHES,
     WAITING,
     Registry,
     Spec,
@@ -31,6 +32,7 @@ from gcmpi.wire import WireType
 REGISTRIES: Mapping[str, Registry] = {
     "assignment": ASSIGNMENTS,
     "encoding": ENCODINGS,
+    "switch": SWITCHES,
     "decoder": DECODERS,
     "problem": PROBLEMS,
     "dataset": DATASETS,
@@ -49,6 +51,8 @@ class Experiment:
     ----------
     assignment, encoding, m
         The code: which worker holds which subset, what it sends, and that in d/m numbers.
+    switch
+        Whether m is the same in all iterations or chosen anew, from 1 to m.
     decoder
         How the server combines what came: optimally (least-squares) or as a source proposes.
     relabel
@@ -85,6 +89,7 @@ class Experiment:
     assignment: str = "projective-plane:order=5"
     encoding: str = "random-diagonal"
     m: int = 2
+    switch: str = "never"
     decoder: str = "least-squares"
     relabel: bool = False
     problem: str = "mlp"

@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add("--assignment", metavar="PART", help="which worker holds which subsets")
     add("--encoding", metavar="PART", help="what workers send")
     add("--m", metavar="M", help="communication reduction: messages of d/m numbers")
+    add("--switch", metavar="PART", help="never, or observed:tolerance= to change m from 1 to M")
     add("--decoder", metavar="PART", help="least-squares (optimal), or a source's own")
     add(
         "--relabel",
@@ -93,9 +94,9 @@ class Request:
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "decoder", "relabel", "problem", "dataset", "dtype", "optimizer",
-    "iterations", "stragglers", "wait", "wire", "compression", "seed", "rescale", "audit_every",
-    "target_accuracy",
+    "assignment", "encoding", "m", "switch", "decoder", "relabel", "problem", "dataset", "dtype",
+    "optimizer", "iterations", "stragglers", "wait", "wire", "compression", "seed", "rescale",
+    "audit_every", "target_accuracy",
 )  # fmt: skip
 
 

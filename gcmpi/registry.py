@@ -303,4 +303,5 @@ STRAGGLERS = Registry(
     "straggler model", ["gcmpi.recording", "gcmpi.stragglers"], supplied=("n", "seed")
 )
 WAITING = Registry("wait rule", ["gcmpi.waiting"])
+SWITCHES = Registry("switch", ["gcmpi.switching"], supplied=("m", "losses"))
 COMPRESSORS = Registry("compression", ["gcmpi.wire"], supplied=("length", "dtype", "seed"))

@@ -28,8 +28,10 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
     e = run.experiment
     code = run.shared.codes.code(0)
     problem = run.shared.problem
-    wire = run.shared.wire
-    up, down = wire.elements * storage(wire.dtype).itemsize, problem.d * problem.dtype.itemsize
+    wires = run.shared.wires
+    sizes = {m: wire.elements * storage(wire.dtype).itemsize for m, wire in wires.items()}
+    wire, up, down = wires[e.m], sizes[e.m], problem.d * problem.dtype.itemsize
+    other = [f" ({size / 1e3:.4g} kB with m={m})" for m, size in sizes.items() if m != e.m]
     ranks, cores = int(environment["ranks"]), int(environment["cores"])
     threads = int(environment["blas_threads"])
     kept = "" if e.compression == "none" else f" by {e.compression}"
@@ -46,12 +48,14 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
         f"load {code.delta}, replication {code.gamma}{relabelled}",
         f"problem    {e.problem} on {e.dataset}: d={problem.d} {e.dtype}, "
         f"{e.optimizer}, {e.iterations} iterations",
-        f"messages   up {wire.length} x {e.wire}{kept} = {up / 1e3:.4g} kB, "
+        f"messages   up {wire.length} x {e.wire}{kept} = {up / 1e3:.4g} kB{''.join(other)}, "
         f"down {problem.d} x {e.dtype} = {down / 1e3:.4g} kB",
         f"stragglers {e.stragglers}, wait {e.wait}; decoded gradient divided by alpha = "
         f"{run.alpha[0]:.3g} (0 late) to {run.alpha[code.n // 2]:.3g} ({code.n // 2} late)",
         f"launch     {environment['mpi_library']}; {load}; {threads} BLAS thread(s) a rank",
     ]
+    if other:
+        lines.append(f"switch     {e.switch}: m from 1 to {e.m}")
     if e.m > code.gamma:
         lines.append(
             f"note       m={e.m} exceeds the replication factor {code.gamma}: no decoding is "
@@ -116,6 +120,10 @@ def timing(columns: Mapping[str, AnyArray]) -> str:
         if known.size:
             cells = [*np.percentile(known, percentiles), known.max()]
             lines.append(f"  {name:<18}" + "".join(f"{cell:12.2f}" for cell in cells))
+    used, often = np.unique(columns["m"], return_counts=True)
+    if used.size > 1:
+        shares = ", ".join(f"{m} in {c}" for m, c in zip(used, often, strict=True))
+        lines.append(f"# m {shares} iterations")
     survivors = columns["survivors"].sum(axis=1)
     lines.append(
         f"# survivors {survivors.mean():.1f} of {columns['survivors'].shape[1]} on average, "
@@ -195,9 +203,8 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
         target, seconds = run.experiment.target_accuracy, figures["seconds_to_target"]
         when = "not reached" if seconds is None else f"reached after {seconds:.2f} s of training"
         lines.append(f"# target accuracy {target:g}: {when}")
-    code = run.shared.codes
-    errors = columns["approximation_error"]
-    lost = float(np.median(errors)) / (code.m * code.A.shape[0]) if errors.size else 0.0
+    errors = columns["approximation_error"] / (columns["m"] * run.A.shape[0])
+    lost = float(np.median(errors)) if errors.size else 0.0
     if lost > 0.5:
         lines.append(
             f"# warning: Err_S/(m k) is {lost:.2f} in the median: most of the gradient is lost; "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -27,10 +28,12 @@ from gcmpi.registry import (
     OPTIMIZERS,
     PROBLEMS,
     STRAGGLERS,
+    SWITCHES,
     WAITING,
 )
 from gcmpi.relabelling import ByOriginal
-from gcmpi.training import Shard, Shared, Worker, shard
+from gcmpi.switching import Switch
+from gcmpi.training import Coding, Member, Shard, Shared, Worker, shard
 from gcmpi.waiting import StopRule
 from gcmpi.wire import Wire
 
@@ -41,20 +44,28 @@ class Run:
 
     Attributes
     ----------
-    alpha : (n + 1,)
-        What the gradient decoded with s stragglers is divided by; ones for ``rescale=none`` and
-        for codes that make no promise of unbiasedness.
+    alphas
+        For each m what the gradient decoded with s stragglers is divided by, (n + 1,); ones for
+        ``rescale=none`` and for codes that make no promise of unbiasedness.
+    losses
+        For each m the mean of Err_S / (m k) with s stragglers, (n + 1,), if m may change.
     """
 
     experiment: Experiment
     shared: Shared
     dataset: Dataset
-    alpha: Array
+    alphas: Mapping[int, Array]
+    losses: Mapping[int, Array]
 
     @property
     def A(self) -> AnyArray:
         """The assignment matrix, (k, n)."""
         return self.shared.codes.A
+
+    @property
+    def alpha(self) -> Array:
+        """What gradients decoded with the largest m are divided by, (n + 1,)."""
+        return self.alphas[self.experiment.m]
 
     @property
     def theta(self) -> AnyArray:
@@ -63,9 +74,20 @@ class Run:
         return self.shared.problem.initial(rng)
 
     @property
-    def decoder(self) -> Decoder:
-        """A new decoder."""
-        return _decoder(self.experiment, self.shared.codes)
+    def family(self) -> dict[int, Coding]:
+        """The codes by m, with new decoders."""
+        family = self.shared.family
+        return {
+            m: Coding(member.codes, _decoder(self.experiment, member.codes), self.alphas[m])
+            for m, member in family.items()
+        }
+
+    @property
+    def switch(self) -> Switch:
+        """A new rule that says which m is next."""
+        e = self.experiment
+        switch: Switch = SWITCHES.build(e.switch, m=e.m, losses=self.losses)
+        return switch
 
     @property
     def rule(self) -> StopRule:
@@ -95,8 +117,8 @@ class Run:
     def simulate(self, compute_seconds: float = 0.01) -> SimulatedExchange:
         """Return the exchange on a virtual clock, all workers in this process."""
         s = self.shared
-        workers = [Worker(i, s.problem, rows, s.codes) for i, rows in enumerate(self.shards())]
-        wires = [copy.deepcopy(s.wire) for _ in workers]
+        workers = [Worker(i, s.problem, rows, s.family) for i, rows in enumerate(self.shards())]
+        wires = [copy.deepcopy(s.wires) for _ in workers]
         return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
 
 
@@ -122,11 +144,9 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     """
     e = experiment
     k, n = A.shape
-    codes = CodeBook.build(A, e.m, ENCODINGS.parse(e.encoding), e.seed, relabel=e.relabel)
-    decode = _decoder(e, codes)
-    decode(codes.code(0), np.ones(n, dtype=np.bool_))  # refuses a code that it does not serve
+    books = {m: _code_book(e, A, m) for m in _family(e)}
     stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
-    WAITING.build(e.wait).begin(codes.code(0))
+    WAITING.build(e.wait).begin(books[e.m].code(0))
     OPTIMIZERS.build(e.optimizer)
     dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
     datasets.partition(len(dataset.X), k)
@@ -137,18 +157,50 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
         raise ValueError(
             f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
         )
-    wire: Wire = COMPRESSORS.build(
-        e.compression, length=message_length(problem.d, e.m), dtype=e.wire, seed=e.seed
-    )
-    if wire.remembers and not codes.constant:
-        changes = "--relabel" if codes.relabel else f"--encoding {e.encoding}"
+    wires: dict[int, Wire] = {
+        m: COMPRESSORS.build(
+            e.compression, length=message_length(problem.d, m), dtype=e.wire, seed=e.seed
+        )
+        for m in books
+    }
+    if wires[e.m].remembers and (changes := _what_changes(e, books)):
         raise ValueError(
             f"--compression {e.compression} adds what it left out to the next message, which means "
             f"nothing when the code changes in every iteration, as with {changes}: give "
             "feedback=false, or a code that stays the same"
         )
-    scale = _alpha(e, codes, decode)
-    return Run(e, Shared(problem, codes, stragglers, wire), dataset, scale)
+    shared = Shared(problem, {m: Member(books[m], wires[m]) for m in books}, stragglers)
+    alphas = {m: _alpha(e, codes) for m, codes in books.items()}
+    losses = {m: 1 - _shrinkage(codes) for m, codes in books.items() if len(books) > 1}
+    run = Run(e, shared, dataset, alphas, losses)
+    _ = run.switch  # refuses impossible options
+    return run
+
+
+def _family(e: Experiment) -> range:
+    """Return every m that the run may use."""
+    return range(e.m if SWITCHES.parse(e.switch).name == "never" else 1, e.m + 1)
+
+
+def _code_book(e: Experiment, A: AnyArray, m: int) -> CodeBook:
+    """Return the codes of one m, if there are any and the decoder serves them."""
+    try:
+        codes = CodeBook.build(A, m, ENCODINGS.parse(e.encoding), e.seed, relabel=e.relabel)
+        _decoder(e, codes)(codes.code(0), np.ones(A.shape[1], dtype=np.bool_))
+    except ValueError as error:
+        if m == e.m:
+            raise
+        raise ValueError(f"--switch {e.switch} needs a code for m={m} too: {error}") from error
+    return codes
+
+
+def _what_changes(e: Experiment, books: Mapping[int, CodeBook]) -> str:
+    """Return the setting that gives every iteration another code; empty if none does."""
+    if len(books) > 1:
+        return f"--switch {e.switch}"
+    if books[e.m].fixed is None:
+        return f"--encoding {e.encoding}"
+    return "--relabel" if e.relabel else ""
 
 
 def _decoder(e: Experiment, codes: CodeBook) -> Decoder:
@@ -156,17 +208,23 @@ def _decoder(e: Experiment, codes: CodeBook) -> Decoder:
     return ByOriginal(decode) if codes.relabel else decode
 
 
-def _alpha(e: Experiment, codes: CodeBook, decode: Decoder) -> Array:
+@lru_cache(maxsize=8)
+def _shrinkage(codes: CodeBook) -> Array:
+    """Return 1 - E Err_S / (m k) for every number of stragglers, (n + 1,)."""
+    return alpha(codes.draw, codes.m, seeds.generator(codes.seed, seeds.MONTE_CARLO))
+
+
+def _alpha(e: Experiment, codes: CodeBook) -> Array:
     """Measure alpha for every number of stragglers: E[B_S R] = alpha_s F (paper, section 5)."""
     decoder_name = DECODERS.parse(e.decoder).name
     optimal = decoder_name == "least-squares"
     promise = ENCODINGS[codes.encoding.name] if optimal else DECODERS[decoder_name]
     if e.rescale == "none" or not (promise.traits.unbiased or codes.relabel):
         return np.ones(codes.A.shape[1] + 1)
-    rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
     if optimal:
-        values = alpha(codes.draw, e.m, rng)
+        values = _shrinkage(codes)
     else:
-        values = decoder_alpha(codes.code(0), decode, rng, sets=50)
+        rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
+        values = decoder_alpha(codes.code(0), _decoder(e, codes), rng, sets=50)
     # with everybody late the decoded gradient is zero, whatever it is divided by
     return np.where(values > 1e-9, values, 1.0)

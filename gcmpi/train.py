@@ -93,9 +93,11 @@ def run_server(
     if earlier is not None:
         description = dataclasses.replace(description, created=earlier.created)
     record = recording.Record(run.A.shape[1], None if earlier is None else earlier.columns)
-    optimizer = run.optimizer
+    optimizer, switch = run.optimizer, run.switch
     state = State(0, run.theta)
     if earlier is not None:
+        for answered in earlier.columns["survivors"]:
+            switch.observe(int((answered == 0).sum()))
         state = earlier.state
         optimizer.state = dict(earlier.optimizer_state)
     print(report.header(run, surroundings), end="")
@@ -128,11 +130,10 @@ def run_server(
             state,
             iterations=e.iterations,
             warmup=e.warmup,
-            codes=run.shared.codes,
-            decoder=run.decoder,
+            family=run.family,
+            switch=switch,
             rule=WatchedRule(run.rule, interrupt),
             optimizer=optimizer,
-            alpha=run.alpha,
             auditor=run.auditor,
             record=keep,
         )
@@ -170,7 +171,7 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
         options.check_ranks(request.experiment, A.shape[1], world.size)
         run = build(request.experiment, A)
         shared = run.shared
-        exchange = MpiExchange(world, shared.problem.d, shared.problem.dtype, shared.wire)
+        exchange = MpiExchange(world, shared.problem.d, shared.problem.dtype, shared.wires)
     except (ValueError, MemoryError) as error:
         if environment.launched()[0] == 0:
             report.complain(reason(error))
@@ -194,8 +195,8 @@ def work_over_mpi(world: World) -> int:
     if parts is None:
         return USAGE
     shared, rows = parts
-    worker = Worker(world.rank - 1, shared.problem, rows, shared.codes)
-    link = MpiLink(world, shared.problem.d, shared.problem.dtype, shared.wire)
+    worker = Worker(world.rank - 1, shared.problem, rows, shared.family)
+    link = MpiLink(world, shared.problem.d, shared.problem.dtype, shared.wires)
     world.report(environment.place())
     work(link, worker, shared.stragglers)
     return VALID

@@ -7,7 +7,7 @@ This module knows neither MPI nor HDF5. The server talks to an `Exchange`, a wor
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from gcmpi.decoding import Decoder
 from gcmpi.optimizers import Optimizer
 from gcmpi.problems import Dataset, Problem, partition, prepare
 from gcmpi.stragglers import StragglerModel
+from gcmpi.switching import Switch
 from gcmpi.waiting import StopRule
 from gcmpi.wire import Wire
 
@@ -61,16 +62,16 @@ class Replies:
 class Exchange(Protocol):
     """The server's view of the workers."""
 
-    def exchange(self, t: int, theta: AnyArray, rule: StopRule) -> Replies:
-        """Send theta to every idle worker and collect answers until `rule` says stop."""
+    def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
+        """Send theta and m to every idle worker and collect answers until `rule` says stop."""
         ...
 
 
 class Link(Protocol):
     """A worker's view of the server."""
 
-    def receive(self) -> tuple[int, AnyArray] | None:
-        """Wait for the newest parameters: (iteration, theta), or None when the run is over."""
+    def receive(self) -> tuple[int, int, AnyArray] | None:
+        """Wait for the newest parameters: (iteration, m, theta), or None when the run is over."""
         ...
 
     def reply(self, message: Message) -> None:
@@ -105,12 +106,14 @@ class Iteration:
     """
 
     iteration: int
+    m: int
     warmup: bool
     seconds: float
     loss: float
     accuracy: float
     gradient_error: float
     approximation_error: float
+    divisor: float
     check: int
     survivors: BoolArray
     arrival_seconds: Array
@@ -127,13 +130,41 @@ class Iteration:
 
 
 @dataclass(frozen=True)
+class Member:
+    """What the server and all workers have in common for one m."""
+
+    codes: CodeBook
+    wire: Wire
+
+
+@dataclass(frozen=True)
 class Shared:
-    """What the server and all workers have in common; sent to the workers at the start."""
+    """What the server and all workers have in common; sent to the workers at the start.
+
+    Attributes
+    ----------
+    family
+        By m; one member, unless m may change from iteration to iteration.
+    """
 
     problem: Problem
-    codes: CodeBook
+    family: Mapping[int, Member]
     stragglers: StragglerModel
-    wire: Wire
+
+    @property
+    def codes(self) -> CodeBook:
+        """The codes of the largest m, that of the experiment."""
+        return self.family[max(self.family)].codes
+
+    @property
+    def wire(self) -> Wire:
+        """How their coded vectors travel."""
+        return self.family[max(self.family)].wire
+
+    @property
+    def wires(self) -> dict[int, Wire]:
+        """How coded vectors travel, by m."""
+        return {m: member.wire for m, member in self.family.items()}
 
 
 @dataclass(frozen=True)
@@ -176,26 +207,29 @@ class Worker:
         The loss.
     shard
         Its rows.
-    codes
-        The codes of the run.
+    family
+        The codes of the run, by m.
     """
 
-    def __init__(self, i: int, problem: Problem, shard: Shard, codes: CodeBook) -> None:
-        self.i, self.problem, self.codes = i, problem, codes
+    def __init__(
+        self, i: int, problem: Problem, shard: Shard, family: Mapping[int, Member]
+    ) -> None:
+        self.i, self.problem, self.family = i, problem, family
         self.X = prepare(shard.X, problem.dtype)
         self.Y = problem.targets(shard.y)
         self.scale = shard.scale
         self._sizes = shard.sizes
-        codes.coefficients(0, i)  # imports what draws codes, outside the first iteration's time
+        for member in family.values():  # imports what draws codes, before the first iteration
+            member.codes.coefficients(0, i)
 
-    def answer(self, t: int, theta: AnyArray) -> Message:
+    def answer(self, t: int, m: int, theta: AnyArray) -> Message:
         """Return the message of iteration t, without a delay.
 
         Whatever the code, one pass over the worker's rows is enough: part u of the message's
         gradients is computed with the rows of subset j weighted by its coefficient.
         """
         started = time.perf_counter()
-        coefficients = self.codes.coefficients(t, self.i)
+        coefficients = self.family[m].codes.coefficients(t, self.i)
         weights = self.scale * np.repeat(coefficients, self._sizes, axis=1)
         parts = self.problem.weighted_parts(theta, self.X, self.Y, weights)
         computed = time.perf_counter()
@@ -207,12 +241,12 @@ class Worker:
 def work(link: Link, worker: Worker, stragglers: StragglerModel) -> None:
     """Answer the server until it says that the run is over."""
     while (request := link.receive()) is not None:
-        t, theta = request
+        t, m, theta = request
         delay = float(stragglers.delays(t)[worker.i])
         if np.isinf(delay):
             link.stay_silent(t)
         else:
-            message = worker.answer(t, theta)
+            message = worker.answer(t, m, theta)
             unit = message.compute_seconds if stragglers.unit == "compute" else 1.0
             link.reply(replace(message, delay_seconds=delay * unit))
 
@@ -250,17 +284,31 @@ class Auditor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Coding:
+    """What the server needs to know of one m.
+
+    Attributes
+    ----------
+    alpha : (n + 1,)
+        The decoded gradient of an iteration with s stragglers is divided by ``alpha[s]``.
+    """
+
+    codes: CodeBook
+    decoder: Decoder
+    alpha: Array
+
+
 def serve(
     exchange: Exchange,
     state: State,
     *,
     iterations: int,
     warmup: int,
-    codes: CodeBook,
-    decoder: Decoder,
+    family: Mapping[int, Coding],
+    switch: Switch,
     rule: StopRule,
     optimizer: Optimizer,
-    alpha: Array,
     auditor: Auditor,
     record: Callable[[Iteration, State], bool],
 ) -> State:
@@ -270,22 +318,25 @@ def serve(
     ----------
     warmup
         So many iterations from here on are flagged: they are left out of timing tables.
-    alpha : (n + 1,)
-        The decoded gradient of an iteration with s stragglers is divided by ``alpha[s]``.
+    family, switch
+        Codes and their decoding by m, and what says which m is next.
     record
         Called after every iteration; True ends the run.
     """
     timed_from = state.t + warmup
     for t in range(state.t, iterations):
         drawn = time.perf_counter()
-        code = codes.code(t)
+        m = switch.choose()
+        coding = family[m]
+        code = coding.codes.code(t)
         rule.begin(code)
         begun = time.perf_counter()
-        replies = exchange.exchange(t, state.theta, rule)
+        replies = exchange.exchange(t, m, state.theta, rule)
         ended = time.perf_counter()
-        R = decoder(code, replies.survivors)
+        R = coding.decoder(code, replies.survivors)
         decoded = combine(R, replies.Y, state.theta.size)
-        scale = float(alpha[np.count_nonzero(~replies.survivors)])
+        missing = int(np.count_nonzero(~replies.survivors))
+        scale = float(coding.alpha[missing])
         gradient = decoded / scale
         combined = time.perf_counter()
         theta = optimizer.step(state.theta, gradient, t)
@@ -293,6 +344,7 @@ def serve(
 
         decode_seconds = (begun - drawn) + (combined - ended)
         late = np.array([late for _, _, late in replies.late])
+        switch.observe(missing)
         rule.observe(np.append(replies.arrival_seconds[replies.survivors], late))
         seconds = state.seconds + replies.exchange_seconds + decode_seconds + updated - combined
         loss = accuracy = gradient_error = np.nan
@@ -304,12 +356,14 @@ def serve(
         over = record(
             Iteration(
                 iteration=t,
+                m=m,
                 warmup=t < timed_from,
                 seconds=seconds,
                 loss=loss,
                 accuracy=accuracy,
                 gradient_error=gradient_error,
                 approximation_error=code.residual(R),
+                divisor=scale,
                 check=check,
                 survivors=replies.survivors,
                 arrival_seconds=replies.arrival_seconds,

@@ -64,8 +64,10 @@ def train(earlier=None, stop_after=None, **settings):
     e = Experiment.from_settings(SMALL | settings)
     run = build(e, assignment_matrix(e))
     record = recording.Record(run.A.shape[1], None if earlier is None else earlier.columns)
-    optimizer, state = run.optimizer, State(0, run.theta)
+    optimizer, switch, state = run.optimizer, run.switch, State(0, run.theta)
     if earlier is not None:
+        for answered in earlier.columns["survivors"]:
+            switch.observe(int((answered == 0).sum()))
         state, optimizer.state = earlier.state, dict(earlier.optimizer_state)
     rows = []
 
@@ -79,11 +81,10 @@ def train(earlier=None, stop_after=None, **settings):
         state,
         iterations=e.iterations,
         warmup=e.warmup,
-        codes=run.shared.codes,
-        decoder=run.decoder,
+        family=run.family,
+        switch=switch,
         rule=run.rule,
         optimizer=optimizer,
-        alpha=run.alpha,
         auditor=run.auditor,
         record=keep,
     )

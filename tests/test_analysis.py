@@ -112,9 +112,9 @@ def test_matrix_error_is_the_gradient_error_for_orthogonal_subset_gradients():
             "A": (("subset", "worker"), code.A),
             "survivors": (("iteration", "worker"), survivors[None].astype("u1")),
             "approximation_error": ("iteration", [code.error(survivors)]),
-            "alpha_by_straggler_count": ("straggler_count", np.full(8, 0.7)),
+            "divisor": ("iteration", [0.7]),
+            "m": ("iteration", [code.m]),
         },
-        attrs={"m": code.m},
     )
     assert panels.matrix_error(run) == pytest.approx([relative], rel=1e-9)
 
@@ -126,9 +126,9 @@ def test_matrix_error_of_an_exact_decoding_is_as_small_as_its_residual():
             "A": (("subset", "worker"), np.eye(4)),
             "survivors": (("iteration", "worker"), np.ones((1, 4), "u1")),
             "approximation_error": ("iteration", [4e-30]),
-            "alpha_by_straggler_count": ("straggler_count", np.ones(5)),
+            "divisor": ("iteration", [1.0]),
+            "m": ("iteration", [1]),
         },
-        attrs={"m": 1},
     )
     assert panels.matrix_error(run) == pytest.approx([1e-15], rel=1e-9, abs=0)
 

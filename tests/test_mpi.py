@@ -51,7 +51,7 @@ def test_protocol(mpi: Run, environment: dict[str, str], tmp_path: Path) -> None
         ROOT / "tests" / "mpi" / "inside_protocol.py",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
-    assert done.stdout.count("9 passed") == 4
+    assert done.stdout.count("10 passed") == 4
 
 
 def test_main_job_smoke(train: Run, tmp_path: Path) -> None:
@@ -121,6 +121,28 @@ def test_mpi_and_simulated_runs_agree(
     assert (iterations(a)["survivors"].sum(axis=1) >= 5).all()
     assert not iterations(a)["survivors"].all()
     np.testing.assert_allclose(final(a), final(b), rtol=1e-12, atol=1e-15)
+
+
+def test_m_follows_the_stragglers(train: Run, alone: Run, tmp_path: Path) -> None:
+    """Over messages as in one process: the same m, the same parameters, and bytes that follow."""
+    run = (*PLANE2, *QUICK, "--encoding", "harmonic:choices=4", "--iterations", "20", "--dtype",
+           "float64", "--wire", "float64", "--switch", "observed:tolerance=0.05,window=1",
+           "--stragglers", "bernoulli:q=0.25", "--wait", "all")  # fmt: skip
+    done = train(8, *run, "--output", "mpi.h5")
+    result(done)
+    result(alone("-m", "gcmpi.train", *run, "--simulate", "--output", "simulated.h5"))
+    a, b = tmp_path / "mpi.h5", tmp_path / "simulated.h5"
+    rows = iterations(a)
+    assert set(rows["m"]) == {1, 2}
+    assert f"# m 1 in {np.sum(rows['m'] == 1)}, 2 in" in done.stdout
+    for name in ("m", "survivors", "divisor"):
+        np.testing.assert_array_equal(rows[name], iterations(b)[name])
+    np.testing.assert_allclose(final(a), final(b), rtol=1e-12, atol=1e-15)
+    longest = int(done.stdout.partition("messages   up ")[2].partition(" x ")[0])
+    d = final(a).size
+    assert longest == -(-d // 2)
+    message = 6 * 8 + 8 * -(-d // rows["m"])
+    np.testing.assert_array_equal(rows["bytes_up"], rows["survivors"].sum(axis=1) * message)
 
 
 def test_interrupt_checkpoint_resume(

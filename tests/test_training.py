@@ -45,11 +45,10 @@ def train(run: Run, exchange: Exchange | None = None) -> tuple[State, list[Itera
         State(0, run.theta),
         iterations=run.experiment.iterations,
         warmup=0,
-        codes=run.shared.codes,
-        decoder=run.decoder,
+        family=run.family,
+        switch=run.switch,
         rule=run.rule,
         optimizer=run.optimizer,
-        alpha=run.alpha,
         auditor=run.auditor,
         record=record,
     )
@@ -114,11 +113,11 @@ def test_ignoring_stragglers_scales_what_came():
 )
 def test_one_pass_says_what_one_gradient_a_subset_does(encoding, m, monkeypatch):
     run = make(encoding=encoding, m=m)
-    worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.codes)
+    worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.family)
     theta = run.theta + 0.1
     forward, calls = worker.problem._forward, []
     monkeypatch.setattr(worker.problem, "_forward", lambda *a: calls.append(1) or forward(*a))
-    message = worker.answer(3, theta)
+    message = worker.answer(3, m, theta)
     assert len(calls) == 1
     code, data, problem = run.shared.codes.code(3), run.dataset, worker.problem
     held = [r for j, r in enumerate(partition(len(data.X), code.k)) if code.A[j, 0]]
@@ -151,7 +150,7 @@ def test_alpha_removes_the_shrinkage():
     problem, data = run.shared.problem, run.dataset
     X, Y = prepare(data.X, problem.dtype), problem.targets(data.y)
     exact = problem.gradient(theta, X, Y, 1 / len(X))
-    workers = [Worker(i, problem, s, run.shared.codes) for i, s in enumerate(run.shards())]
+    workers = [Worker(i, problem, s, run.shared.family) for i, s in enumerate(run.shards())]
     total = np.zeros(problem.d)
     draws = 1500
     rng = np.random.default_rng(0)
@@ -159,7 +158,7 @@ def test_alpha_removes_the_shrinkage():
         survivors = np.ones(7, dtype=bool)
         survivors[rng.choice(7, 2, replace=False)] = False
         R = code_at(t).decode(survivors)
-        Y_ = np.stack([worker.answer(t, theta).y for worker in workers])
+        Y_ = np.stack([worker.answer(t, 2, theta).y for worker in workers])
         total += (R.T @ Y_).ravel()[: problem.d]
     mean = total / draws
     assert np.linalg.norm(mean / run.alpha[2] - exact) < 0.06 * np.linalg.norm(exact)
@@ -173,8 +172,8 @@ class Corrupting:
     def __init__(self, inner: Exchange, change) -> None:
         self.inner, self.change = inner, change
 
-    def exchange(self, t, theta, rule) -> Replies:
-        replies = self.inner.exchange(t, theta, rule)
+    def exchange(self, t, m, theta, rule) -> Replies:
+        replies = self.inner.exchange(t, m, theta, rule)
         Y = replies.Y.copy()
         Y[2] = self.change(Y[2])
         return replace(replies, Y=Y)

@@ -16,6 +16,9 @@ Protocol
 * At the end the server sends STOP to everyone, busy or not; whoever owes a result answers it
   with BYE, even in the middle of a delay.
 
+The server may change m in every iteration: theta says which, and the buffers of results have room
+for the longest. A shorter message may arrive in a longer buffer, and only its bytes travel.
+
 A result is ``[header | y]`` and a theta is ``[header | theta]``, headers being a few float64 seen
 as elements of the message's own type, so that the count of MPI elements stays far below 2^31.
 """
@@ -27,7 +30,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import mpi4py
@@ -45,7 +48,7 @@ from mpi4py import MPI  # noqa: E402
 
 ANSWER, SILENT, BYE = 0.0, 1.0, 2.0
 UP_HEADER = 6  # kind, iteration, scale, compute, encode and delay seconds
-DOWN_HEADER = 1  # iteration, or STOP
+DOWN_HEADER = 2  # iteration, or STOP, and m
 STOP = -1
 DATA_TAG, SETUP_TAG = 7, 8
 
@@ -118,6 +121,16 @@ class _Buffer:
         self.elements = elements
         self.body = elements.view(dtype)[self.offset :]
 
+    def start(self, length: int) -> AnyArray:
+        """Return the elements of the header and of the first numbers of the body."""
+        return self.elements[: self.offset + length]
+
+
+def _room(wires: Mapping[int, Wire]) -> _Buffer:
+    """Return a buffer for the longest of the messages up."""
+    longest = max(wires.values(), key=lambda wire: wire.elements)
+    return _Buffer(UP_HEADER, longest.elements, storage(longest.dtype))
+
 
 class MpiExchange:
     """The server's side.
@@ -128,19 +141,18 @@ class MpiExchange:
         Rank 0 and n workers.
     d, dtype
         Number and type of the parameters.
-    wire
-        How coded vectors travel.
+    wires
+        How coded vectors travel, by m.
     """
 
-    def __init__(self, world: World, d: int, dtype: Any, wire: Wire) -> None:
+    def __init__(self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire]) -> None:
         self._comm = world.comm
         self.n = world.size - 1
         self._d, self._dtype = d, np.dtype(dtype)
-        self._wire = wire
-        self._inbox = [
-            _Buffer(UP_HEADER, wire.elements, storage(wire.dtype)) for _ in range(self.n)
-        ]
-        self._Y = np.zeros((self.n, wire.length), self._dtype)
+        self._wires = wires
+        self._inbox = [_room(wires) for _ in range(self.n)]
+        # zeros take no memory until they are written
+        self._Y = {m: np.zeros((self.n, w.length), self._dtype) for m, w in wires.items()}
         receives = [
             self._comm.Recv_init(buffer.elements, source=i + 1, tag=DATA_TAG)
             for i, buffer in enumerate(self._inbox)
@@ -151,21 +163,22 @@ class MpiExchange:
         self._outbox: list[_Buffer | None] = [None] * self.n
         self._owes = np.zeros(self.n, dtype=bool)
         self._served = np.full(self.n, STOP)  # newest iteration sent to each worker
+        self._m = np.zeros(self.n, dtype=int)  # and its m
         # seconds spent in exchanges so far, and what it was when each iteration began: late
         # answers are timed without what the server did between exchanges
         self._clock = 0.0
         self._began: dict[int, float] = {}
         self._burst = _progress_calls()
 
-    def exchange(self, t: int, theta: AnyArray, rule: StopRule) -> Replies:
-        """Send theta to every idle worker and collect answers until `rule` says stop."""
+    def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
+        """Send theta and m to every idle worker and collect answers until `rule` says stop."""
         n = self.n
         survivors = np.zeros(n, dtype=bool)
         arrival, compute, encode, delay = (np.full(n, np.nan) for _ in range(4))
         late: list[tuple[int, int, float]] = []
         bytes_up = bytes_down = 0
         parameters = _Buffer(DOWN_HEADER, self._d, self._dtype)
-        parameters.header[0] = t
+        parameters.header[:] = t, m
         parameters.body[...] = theta
         start = time.perf_counter()
         self._began[t] = self._clock
@@ -180,7 +193,8 @@ class MpiExchange:
                     kind, iteration = header[0], int(header[1])
                     if kind == SILENT:
                         continue
-                    bytes_up += self._inbox[i].elements.nbytes
+                    wire = self._wires[int(self._m[i])]
+                    bytes_up += self._inbox[i].start(wire.elements).nbytes
                     if iteration != t:
                         since = self._clock + elapsed - self._began[iteration]
                         late.append((iteration, i, since))
@@ -188,8 +202,9 @@ class MpiExchange:
                     survivors[i] = True
                     arrival[i] = elapsed
                     compute[i], encode[i], delay[i] = header[3:6]
-                    self._wire.unpack(self._inbox[i].body, header[2], t, i, self._Y[i])
-            bytes_down += self._send_to_idle(t, parameters)
+                    body = self._inbox[i].body[: wire.elements]
+                    wire.unpack(body, header[2], t, i, self._Y[m][i])
+            bytes_down += self._send_to_idle(t, m, parameters)
             elapsed = time.perf_counter() - start
             left = rule.remaining(survivors, elapsed)
             if left <= 0 or (math.isinf(left) and not self._owes.any()):
@@ -199,7 +214,16 @@ class MpiExchange:
         self._clock += elapsed
         self._forget(t)
         return Replies(
-            self._Y, survivors, arrival, compute, encode, delay, elapsed, late, bytes_up, bytes_down
+            self._Y[m],
+            survivors,
+            arrival,
+            compute,
+            encode,
+            delay,
+            elapsed,
+            late,
+            bytes_up,
+            bytes_down,
         )
 
     def close(self, grace: float = 30.0) -> bool:
@@ -237,7 +261,7 @@ class MpiExchange:
                 raise RuntimeError(f"the connection to worker {i} (rank {i + 1}) is lost")
         return workers
 
-    def _send_to_idle(self, t: int, parameters: _Buffer) -> int:
+    def _send_to_idle(self, t: int, m: int, parameters: _Buffer) -> int:
         """Send theta to the workers that have not had it and owe nothing; returns the bytes."""
         ready = np.flatnonzero(~self._owes & (self._served < t))
         sent = 0
@@ -251,7 +275,7 @@ class MpiExchange:
             )
             self._outbox[i] = parameters
             self._owes[i] = True
-            self._served[i] = t
+            self._served[i], self._m[i] = t, m
             sent += parameters.elements.nbytes
         return sent
 
@@ -264,18 +288,19 @@ class MpiExchange:
 class MpiLink:
     """A worker's side; the parameters are those of `MpiExchange`."""
 
-    def __init__(self, world: World, d: int, dtype: Any, wire: Wire) -> None:
+    def __init__(self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire]) -> None:
         self._comm = world.comm
         self._inbox = _Buffer(DOWN_HEADER, d, dtype)
-        self._wire = wire
-        self._outbox = _Buffer(UP_HEADER, wire.elements, storage(wire.dtype))
+        self._wires = wires
+        self._outbox = _room(wires)
         self._receive = self._comm.Recv_init(self._inbox.elements, source=0, tag=DATA_TAG)
         self._listening = False
+        self._m = 0  # of the parameters received last
         self._send: Any = MPI.REQUEST_NULL
         self._burst = _progress_calls()
 
-    def receive(self) -> tuple[int, AnyArray] | None:
-        """Wait for the newest parameters: (iteration, theta), or None when the run is over.
+    def receive(self) -> tuple[int, int, AnyArray] | None:
+        """Wait for the newest parameters: (iteration, m, theta), or None when the run is over.
 
         theta is a view of the receive buffer: it is valid until the reply.
         """
@@ -289,14 +314,16 @@ class MpiLink:
         if t == STOP:
             self._receive.Free()
             return None
-        return t, self._inbox.body
+        self._m = int(self._inbox.header[1])
+        return t, self._m, self._inbox.body
 
     def reply(self, message: Message) -> None:
         """Send the message after its delay; a STOP in the meantime turns it into BYE."""
         due = time.perf_counter() + message.delay_seconds
         self._listen()  # nothing but STOP can come before the server has this reply
         worker = self._comm.rank - 1
-        scale = self._wire.pack(message.y, message.t, worker, self._outbox.body)
+        wire = self._wires[self._m]
+        scale = wire.pack(message.y, message.t, worker, self._outbox.body[: wire.elements])
         stopped = self._receive.Test()
         while not stopped and (left := due - time.perf_counter()) > 0:
             time.sleep(min(left, IDLE_SLEEP[1]))
@@ -309,17 +336,15 @@ class MpiLink:
             message.encode_seconds,
             message.delay_seconds,
         )
-        self._post(whole=not stopped)
+        self._post(0 if stopped else wire.elements)
 
     def stay_silent(self, t: int) -> None:
         """Tell the transport, not the server's algorithm, that no answer to t will come."""
         self._outbox.header[:2] = SILENT, t
-        self._post(whole=False)
+        self._post(0)
 
-    def _post(self, whole: bool) -> None:
-        elements = self._outbox.elements
-        part = elements if whole else elements[: self._outbox.offset]
-        self._send = self._comm.Isend(part, dest=0, tag=DATA_TAG)
+    def _post(self, length: int) -> None:
+        self._send = self._comm.Isend(self._outbox.start(length), dest=0, tag=DATA_TAG)
 
     def _listen(self) -> None:
         if not self._listening:

@@ -8,7 +8,7 @@ that are due at the same time come in random order. Decoding and updates take re
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class SimulatedExchange:
     stragglers
         Their delays.
     wires
-        How their coded vectors travel, one each: a wire may remember what it left out.
+        How their coded vectors travel, by m, one each: a wire may remember what it left out.
     compute_seconds
         Virtual seconds that a worker computes.
     """
@@ -38,7 +38,7 @@ class SimulatedExchange:
         self,
         workers: Sequence[Worker],
         stragglers: StragglerModel,
-        wires: Sequence[Wire],
+        wires: Sequence[Mapping[int, Wire]],
         compute_seconds: float = 0.01,
     ) -> None:
         self.n = len(workers)
@@ -46,17 +46,18 @@ class SimulatedExchange:
         self._compute_seconds = compute_seconds
         problem = workers[0].problem
         self._wires = wires
-        self._sent = np.zeros(wires[0].elements, storage(wires[0].dtype))
-        self._Y = np.zeros((self.n, wires[0].length), problem.dtype)
+        self._sent = {m: np.zeros(w.elements, storage(w.dtype)) for m, w in wires[0].items()}
+        self._Y = {m: np.zeros((self.n, w.length), problem.dtype) for m, w in wires[0].items()}
         self._parameter_bytes = problem.d * problem.dtype.itemsize
         self._now = 0.0
-        self._began: list[float] = []
+        # when each iteration began, and its m
+        self._began: list[tuple[float, int]] = []
         self._first = 0
         # what each worker owes: an iteration (-1: nothing), and when its answer will be there
         self._owes = np.full(self.n, -1)
         self._due = np.full(self.n, math.inf)
 
-    def exchange(self, t: int, theta: AnyArray, rule: StopRule) -> Replies:
+    def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
         """Do one iteration; the same contract as `gcmpi.comm.mpi.MpiExchange.exchange`."""
         n = self.n
         survivors = np.zeros(n, dtype=bool)
@@ -65,12 +66,13 @@ class SimulatedExchange:
         start = self._now
         if not self._began:
             self._first = t
-        self._began.append(start)
+        self._began.append((start, m))
         delays = self._delays(t)
         order = np.random.default_rng(t).permutation(n)
         idle = self._owes < 0
         self._dispatch(np.flatnonzero(idle), t, delays)
         sent = int(np.count_nonzero(idle))
+        bytes_up = 0
         while True:
             left = rule.remaining(survivors, self._now - start)
             i = int(order[self._due[order].argmin()])
@@ -82,21 +84,22 @@ class SimulatedExchange:
             self._now = max(self._now, float(self._due[i]))
             iteration = int(self._owes[i])
             self._owes[i], self._due[i] = -1, math.inf
+            began, asked = self._began[iteration - self._first]
+            bytes_up += self._sent[asked].nbytes
             if iteration == t:
-                message = self._workers[i].answer(t, theta)
-                wire = self._wires[i]
-                scale = wire.pack(message.y, t, i, self._sent)
-                wire.unpack(self._sent, scale, t, i, self._Y[i])
+                message = self._workers[i].answer(t, m, theta)
+                wire = self._wires[i][m]
+                scale = wire.pack(message.y, t, i, self._sent[m])
+                wire.unpack(self._sent[m], scale, t, i, self._Y[m][i])
                 survivors[i] = True
                 arrival[i] = self._now - start
                 compute[i], encode[i], delay[i] = self._compute_seconds, 0.0, delays[i]
             else:
-                late.append((iteration, i, self._now - self._began[iteration - self._first]))
+                late.append((iteration, i, self._now - began))
                 self._dispatch(np.array([i]), t, delays)
                 sent += 1
-        answers = int(np.count_nonzero(survivors)) + len(late)
         return Replies(
-            self._Y,
+            self._Y[m],
             survivors,
             arrival,
             compute,
@@ -104,7 +107,7 @@ class SimulatedExchange:
             delay,
             self._now - start,
             late,
-            answers * self._sent.nbytes,
+            bytes_up,
             sent * self._parameter_bytes,
         )
 

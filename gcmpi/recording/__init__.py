@@ -11,7 +11,7 @@ Schema
                      j, or without B the attributes redrawn = 1 and seed; alpha_by_straggler_count
                      (straggler_count) and alpha, its mean over the iterations that were run;
                      attributes assignment, encoding, m, relabelled (1: workers and subsets of B
-                     swapped roles in every iteration)
+                     swapped roles in every iteration); all of the largest m, where it changed
 ``/iterations``      what `FIELDS` lists, over the scales iteration and worker; NaN where missing
 ``/final``           theta (parameter); the optimizer's state; attributes iteration and seconds:
                      where a run can be resumed

@@ -22,11 +22,13 @@ class Field:
 
 
 FIELDS: Mapping[str, Field] = {
+    "m": Field("communication reduction: messages of d/m numbers", dtype="i8"),
     "seconds": Field("training time up to the end of the iteration, without audits", "s"),
     "loss": Field("mean training loss after the iteration"),
     "accuracy": Field("test accuracy after the iteration"),
     "gradient_error": Field("relative error of the gradient, ||g_hat - g|| / ||g||"),
     "approximation_error": Field("||B R - F||_F^2, between 0 and m k"),
+    "divisor": Field("what the decoded gradient was divided by (alpha)"),
     "check": Field(
         "decoded gradient is what the code promises: 1 yes, 0 no, 255 not audited", dtype="u1"
     ),

@@ -49,7 +49,7 @@ def fast_worker(link: MpiLink, i: int, length: int) -> list[int]:
     """Answer everything at once; returns the iterations seen."""
     seen = []
     while (request := link.receive()) is not None:
-        t, theta = request
+        t, _, theta = request
         assert (theta == t).all(), "parameters of another iteration"
         seen.append(t)
         link.reply(message(t, i, length))
@@ -73,11 +73,11 @@ def test_send_trap(d: int) -> None:
     name = f"trap-{d}"
     length = d // 2
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, np.float64, Dense(-(-d // 2), "float64"))
+        exchange = MpiExchange(WORLD, d, np.float64, {2: Dense(-(-d // 2), "float64")})
         rule = Fastest(N - 1)
         sent = []
         for t in range(3):
-            replies = exchange.exchange(t, np.full(d, float(t)), rule)
+            replies = exchange.exchange(t, 2, np.full(d, float(t)), rule)
             check(replies, t, list(range(N - 1)))
             assert not replies.survivors[N - 1]
             assert not replies.late
@@ -87,13 +87,13 @@ def test_send_trap(d: int) -> None:
         # now it answers, first to iteration 0 (late), then to what is current
         late = []
         for t in range(3, 6):
-            replies = exchange.exchange(t, np.full(d, float(t)), All())
+            replies = exchange.exchange(t, 2, np.full(d, float(t)), All())
             check(replies, t, list(range(N)))
             late += replies.late
         assert [(t, i) for t, i, _ in late] == [(0, N - 1)]
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, np.float64, Dense(-(-d // 2), "float64"))
+    link = MpiLink(WORLD, d, np.float64, {2: Dense(-(-d // 2), "float64")})
     last = WORLD.rank == N
     if last:
         wait_for(name)
@@ -106,22 +106,22 @@ def test_late_message_is_dropped_and_counted() -> None:
     """An answer that comes an iteration late is not taken for an answer to this one."""
     d, length = 50_000, 25_000
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, np.float64, Dense(-(-d // 2), "float64"))
-        first = exchange.exchange(0, np.zeros(d), Fastest(N - 1))
+        exchange = MpiExchange(WORLD, d, np.float64, {2: Dense(-(-d // 2), "float64")})
+        first = exchange.exchange(0, 2, np.zeros(d), Fastest(N - 1))
         assert list(np.flatnonzero(~first.survivors)) == [0]
         assert np.isnan(first.arrival_seconds[0])
         signal("late")
-        second = exchange.exchange(1, np.ones(d), All())
+        second = exchange.exchange(1, 2, np.ones(d), All())
         check(second, 1, list(range(N)))
         assert [(t, i) for t, i, _ in second.late] == [(0, 0)]
         assert second.late[0][2] > 0
         assert second.bytes_up > N * length * 8, "the stale message's bytes count too"
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, np.float64, Dense(-(-d // 2), "float64"))
+    link = MpiLink(WORLD, d, np.float64, {2: Dense(-(-d // 2), "float64")})
     i = WORLD.rank - 1
     while (request := link.receive()) is not None:
-        t, _ = request
+        t, _, _ = request
         if i == 0 and t == 0:
             wait_for("late")
         link.reply(message(t, i, length))
@@ -131,22 +131,22 @@ def test_silent_worker_is_served_again_but_never_counted() -> None:
     """Silence in iteration 0 ends the wait when nobody else can answer, and costs nothing later."""
     d = 1000
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, np.float64, Dense(-(-d // 1), "float64"))
-        first = exchange.exchange(0, np.zeros(d), All())
+        exchange = MpiExchange(WORLD, d, np.float64, {1: Dense(-(-d // 1), "float64")})
+        first = exchange.exchange(0, 1, np.zeros(d), All())
         assert list(first.survivors) == [False] + [True] * (N - 1)
         assert not first.late
-        second = exchange.exchange(1, np.ones(d), All())
+        second = exchange.exchange(1, 1, np.ones(d), All())
         check(second, 1, list(range(N)))
         # a rule with a time limit is not told: it waits until the time is over
-        third = exchange.exchange(2, np.full(d, 2.0), Deadline(0.2))
+        third = exchange.exchange(2, 1, np.full(d, 2.0), Deadline(0.2))
         assert third.exchange_seconds >= 0.2
         assert not third.survivors[0]
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, np.float64, Dense(-(-d // 1), "float64"))
+    link = MpiLink(WORLD, d, np.float64, {1: Dense(-(-d // 1), "float64")})
     i = WORLD.rank - 1
     while (request := link.receive()) is not None:
-        t, _ = request
+        t, _, _ = request
         if i == 0 and t != 1:
             link.stay_silent(t)
         else:
@@ -157,17 +157,52 @@ def test_end_does_not_wait_for_a_long_delay() -> None:
     """STOP reaches a worker in the middle of a delay of an hour: it says goodbye at once."""
     d = 100_000
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, np.float64, Dense(-(-d // 1), "float64"))
-        replies = exchange.exchange(0, np.zeros(d), Fastest(N - 1))
+        exchange = MpiExchange(WORLD, d, np.float64, {1: Dense(-(-d // 1), "float64")})
+        replies = exchange.exchange(0, 1, np.zeros(d), Fastest(N - 1))
         assert not replies.survivors[0]
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, np.float64, Dense(-(-d // 1), "float64"))
+    link = MpiLink(WORLD, d, np.float64, {1: Dense(-(-d // 1), "float64")})
     i = WORLD.rank - 1
     while (request := link.receive()) is not None:
-        t, _ = request
+        t, _, _ = request
         delay = 3600.0 if i == 0 else 0.0
         link.reply(Message(t, np.zeros(d), 0.0, 0.0, delay))
+
+
+def test_m_may_change_in_every_iteration() -> None:
+    """Theta says which m; only its elements travel, and late answers count with theirs."""
+    d = 6000
+    wires = {m: Dense(d // m, "float64") for m in (1, 2, 3)}
+    if WORLD.rank == 0:
+        exchange = MpiExchange(WORLD, d, np.float64, wires)
+        header = 6 * 8
+        for t, m in enumerate((3, 1, 2, 3)):
+            for buffer in exchange._inbox:
+                buffer.body[:] = np.nan
+            replies = exchange.exchange(t, m, np.full(d, float(t)), All())
+            check(replies, t, list(range(N)))
+            assert replies.Y.shape == (N, d // m)
+            assert replies.bytes_up == N * (header + 8 * d // m)
+            for buffer in exchange._inbox:  # the rest of it has not been written
+                assert np.isnan(buffer.body).sum() == d - d // m
+        first = exchange.exchange(4, 1, np.full(d, 4.0), Fastest(N - 1))
+        assert not first.survivors[0]
+        signal("short")
+        second = exchange.exchange(5, 3, np.full(d, 5.0), All())
+        check(second, 5, list(range(N)))
+        assert [(t, i) for t, i, _ in second.late] == [(4, 0)]
+        assert second.bytes_up == N * (header + 8 * d // 3) + header + 8 * d
+        assert exchange.close()
+        return
+    link = MpiLink(WORLD, d, np.float64, wires)
+    i = WORLD.rank - 1
+    while (request := link.receive()) is not None:
+        t, m, theta = request
+        assert (theta == t).all()
+        if i == 0 and t == 4:
+            wait_for("short")
+        link.reply(message(t, i, d // m))
 
 
 @pytest.mark.parametrize("wire", ["float16", "bfloat16", "float32", "float64"])
@@ -177,12 +212,12 @@ def test_wire_types(wire: WireType) -> None:
         length = -(-d // m)
         values = 1e-7 * np.linspace(1, 2, length)
         if WORLD.rank == 0:
-            exchange = MpiExchange(WORLD, d, np.float32, Dense(length, wire))
-            replies = exchange.exchange(t, np.zeros(d, np.float32), All())
+            exchange = MpiExchange(WORLD, d, np.float32, {m: Dense(length, wire)})
+            replies = exchange.exchange(t, m, np.zeros(d, np.float32), All())
             precision = max(EPSILON[wire], EPSILON["float32"])
             np.testing.assert_allclose(replies.Y, np.tile(values, (N, 1)), rtol=2 * precision)
             assert exchange.close()
         else:
-            link = MpiLink(WORLD, d, np.float32, Dense(length, wire))
+            link = MpiLink(WORLD, d, np.float32, {m: Dense(length, wire)})
             while (request := link.receive()) is not None:
                 link.reply(Message(request[0], values.astype(np.float32), 0.0, 0.0))

@@ -38,7 +38,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def measure(run: Run, repeats: int) -> Array:
     """Return the seconds of the three ways, shape (repeats, 3)."""
-    worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.codes)
+    worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.family)
     problem, theta, data = worker.problem, run.theta, run.dataset
     slices = partition(len(data.X), run.A.shape[0])
     held = [slices[j] for j in np.flatnonzero(run.A[:, 0])]
@@ -51,7 +51,7 @@ def measure(run: Run, repeats: int) -> Array:
         return problem.gradient(theta, worker.X, worker.Y, worker.scale)
 
     def one_pass() -> AnyArray:
-        return worker.answer(0, theta).y
+        return worker.answer(0, run.experiment.m, theta).y
 
     def one_each() -> AnyArray:
         G = np.empty((len(subsets), problem.d), problem.dtype)

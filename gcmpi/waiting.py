@@ -121,6 +121,46 @@ class Decodable(_Rule):
         return 0.0 if self._stop else math.inf
 
 
+@WAITING.register("covered", {}, {"count": 3}, {"copies": 2})
+class Covered(_Rule):
+    """Wait until every subset is on workers that answered, or for `count` answers.
+
+    `copies` answers for every subset: m of them is the least that a code with messages of d/m
+    numbers needs. With fractional repetition and one copy it is the rule of ErasureHead: every
+    group has answered, or `count` workers have.
+
+    References
+    ----------
+    Wang, Charles and Papailiopoulos, ErasureHead, arXiv 1901.09671.
+    """
+
+    def __init__(self, count: int | None = None, copies: int = 1) -> None:
+        if copies < 1 or (count is not None and count < 1):
+            raise ValueError(
+                f"wait rule covered needs count and copies >= 1, not count={count}, copies={copies}"
+            )
+        self.count, self.copies = count, copies
+
+    def begin(self, code: Code) -> None:
+        """Refuse what the workers cannot reach."""
+        if self.copies > code.gamma:
+            raise ValueError(
+                f"wait rule covered:copies={self.copies} needs every subset on so many workers; "
+                f"one is on {code.gamma}: use copies <= {code.gamma}"
+            )
+        if self.count is not None and self.count > code.n:
+            raise ValueError(
+                f"wait rule covered:{self.count} needs {self.count} workers, but there are "
+                f"n={code.n}: use covered:COUNT with COUNT <= {code.n}"
+            )
+        self._A = code.A.astype(np.float64)
+
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:
+        """Return 0 when all subsets are covered or enough workers have answered, else infinity."""
+        enough = self.count is not None and np.count_nonzero(answered) >= self.count
+        return 0.0 if enough or (self._A @ answered >= self.copies).all() else math.inf
+
+
 @WAITING.register("deadline", {"seconds": 0.05}, {"seconds": "auto"})
 def deadline(seconds: float | Literal["auto"], at_least: int = 0) -> StopRule:
     """Stop at a fixed time (seconds), or at one that follows the arrivals (auto).

@@ -219,8 +219,8 @@ def stochastic_code(A: AnyArray, m: int, q: float = 0.0) -> Array:
 def erasurehead(A: AnyArray, m: int) -> Array:
     """ErasureHead: the fractional repetition code, with a server that does not wait for it all.
 
-    The server stops at a count of replies or when every group has answered, and adds the first
-    reply of each group: ``--wait fastest:COUNT``.
+    The server stops at a count of replies or when every group has answered (``--wait
+    covered:COUNT``), and adds the first reply of each group (``--decoder first-of-group``).
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import mpi4py
@@ -104,7 +104,7 @@ class World:
         self.abort(1)
 
 
-class _Buffer:
+class Buffer:
     """A message: a header of float64 in front of a body, in elements of the body's type.
 
     It travels as unsigned integers of that size: MPI has no float16, and bits are to arrive as
@@ -126,10 +126,28 @@ class _Buffer:
         return self.elements[: self.offset + length]
 
 
-def _room(wires: Mapping[int, Wire]) -> _Buffer:
+def _room(wires: Mapping[int, Wire]) -> Buffer:
     """Return a buffer for the longest of the messages up."""
     longest = max(wires.values(), key=lambda wire: wire.elements)
-    return _Buffer(UP_HEADER, longest.elements, storage(longest.dtype))
+    return Buffer(UP_HEADER, longest.elements, storage(longest.dtype))
+
+
+class Arrivals:
+    """What an iteration has brought so far; seconds count from its start."""
+
+    def __init__(self, t: int, m: int, n: int, parameters: Buffer) -> None:
+        self.t, self.m, self.parameters = t, m, parameters
+        self.survivors = np.zeros(n, dtype=bool)
+        self.arrival, self.compute, self.encode, self.delay = (np.full(n, np.nan) for _ in range(4))
+        self.late: list[tuple[int, int, float]] = []
+        self.bytes_up = self.bytes_down = 0
+        self.elapsed = 0.0
+        self._start = time.perf_counter()
+
+    def tick(self) -> float:
+        """Bring `elapsed` up to date and return it."""
+        self.elapsed = time.perf_counter() - self._start
+        return self.elapsed
 
 
 class MpiExchange:
@@ -160,7 +178,7 @@ class MpiExchange:
         # requests 0..n-1 receive results, n..2n-1 send theta
         self._requests: list[Any] = [*receives, *([MPI.REQUEST_NULL] * self.n)]
         # a send reads its buffer until it is complete: keep the buffer as long
-        self._outbox: list[_Buffer | None] = [None] * self.n
+        self._outbox: list[Buffer | None] = [None] * self.n
         self._owes = np.zeros(self.n, dtype=bool)
         self._served = np.full(self.n, STOP)  # newest iteration sent to each worker
         self._m = np.zeros(self.n, dtype=int)  # and its m
@@ -172,58 +190,77 @@ class MpiExchange:
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
         """Send theta and m to every idle worker and collect answers until `rule` says stop."""
-        n = self.n
-        survivors = np.zeros(n, dtype=bool)
-        arrival, compute, encode, delay = (np.full(n, np.nan) for _ in range(4))
-        late: list[tuple[int, int, float]] = []
-        bytes_up = bytes_down = 0
-        parameters = _Buffer(DOWN_HEADER, self._d, self._dtype)
+        now = self._begin(t, m, theta)
+        self._collect(now, self._send_to_idle, lambda: rule.remaining(now.survivors, now.elapsed))
+        return self._end(now)
+
+    def _begin(self, t: int, m: int, theta: AnyArray) -> Arrivals:
+        """Start an iteration and its clock."""
+        parameters = Buffer(DOWN_HEADER, self._d, self._dtype)
         parameters.header[:] = t, m
         parameters.body[...] = theta
-        start = time.perf_counter()
         self._began[t] = self._clock
+        return Arrivals(t, m, self.n, parameters)
+
+    def _collect(
+        self, now: Arrivals, send: Callable[[Arrivals], None], remaining: Callable[[], float]
+    ) -> None:
+        """Send and receive until no time is `remaining`, or nothing can come."""
         pause = SERVER_SLEEP[0]
         while True:
             while completed := self._completed():
                 pause = SERVER_SLEEP[0]
-                elapsed = time.perf_counter() - start
+                now.tick()
                 for i in completed:
-                    header = self._inbox[i].header
                     self._owes[i] = False
-                    kind, iteration = header[0], int(header[1])
-                    if kind == SILENT:
-                        continue
-                    wire = self._wires[int(self._m[i])]
-                    bytes_up += self._inbox[i].start(wire.elements).nbytes
-                    if iteration != t:
-                        since = self._clock + elapsed - self._began[iteration]
-                        late.append((iteration, i, since))
-                        continue
-                    survivors[i] = True
-                    arrival[i] = elapsed
-                    compute[i], encode[i], delay[i] = header[3:6]
-                    body = self._inbox[i].body[: wire.elements]
-                    wire.unpack(body, header[2], t, i, self._Y[m][i])
-            bytes_down += self._send_to_idle(t, m, parameters)
-            elapsed = time.perf_counter() - start
-            left = rule.remaining(survivors, elapsed)
+                    self._take(i, now)
+            send(now)
+            now.tick()
+            left = remaining()
             if left <= 0 or (math.isinf(left) and not self._owes.any()):
-                break
+                return
             time.sleep(min(left, pause))
             pause = min(2 * pause, SERVER_SLEEP[1])
-        self._clock += elapsed
-        self._forget(t)
+
+    def _take(self, i: int, now: Arrivals) -> None:
+        """Use what worker i has sent, or count it as late."""
+        kind, iteration = self._inbox[i].header[0], int(self._inbox[i].header[1])
+        if kind == SILENT:
+            return
+        length = self._wires[int(self._m[i])].elements if kind == ANSWER else 0
+        now.bytes_up += self._inbox[i].start(length).nbytes
+        if not self._use(i, now):
+            since = self._clock + now.elapsed - self._began[iteration]
+            now.late.append((iteration, i, since))
+
+    def _use(self, i: int, now: Arrivals) -> bool:
+        """Take worker i's answer; False if it is not one to this iteration."""
+        header = self._inbox[i].header
+        if int(header[1]) != now.t:
+            return False
+        now.survivors[i] = True
+        now.arrival[i] = now.elapsed
+        now.compute[i], now.encode[i], now.delay[i] = header[3:6]
+        wire = self._wires[now.m]
+        body = self._inbox[i].body[: wire.elements]
+        wire.unpack(body, header[2], now.t, i, self._Y[now.m][i])
+        return True
+
+    def _end(self, now: Arrivals) -> Replies:
+        """Stop the clock of an iteration."""
+        self._clock += now.elapsed
+        self._forget(now.t)
         return Replies(
-            self._Y[m],
-            survivors,
-            arrival,
-            compute,
-            encode,
-            delay,
-            elapsed,
-            late,
-            bytes_up,
-            bytes_down,
+            self._Y[now.m],
+            now.survivors,
+            now.arrival,
+            now.compute,
+            now.encode,
+            now.delay,
+            now.elapsed,
+            now.late,
+            now.bytes_up,
+            now.bytes_down,
         )
 
     def close(self, grace: float = 30.0) -> bool:
@@ -234,7 +271,7 @@ class MpiExchange:
         grace
             Seconds to wait for workers in the middle of a computation.
         """
-        stop = _Buffer(DOWN_HEADER, 0, self._dtype)
+        stop = Buffer(DOWN_HEADER, 0, self._dtype)
         stop.header[0] = STOP
         sends = [self._comm.Isend(stop.elements, dest=i + 1, tag=DATA_TAG) for i in range(self.n)]
         give_up = time.perf_counter() + grace
@@ -261,23 +298,24 @@ class MpiExchange:
                 raise RuntimeError(f"the connection to worker {i} (rank {i + 1}) is lost")
         return workers
 
-    def _send_to_idle(self, t: int, m: int, parameters: _Buffer) -> int:
-        """Send theta to the workers that have not had it and owe nothing; returns the bytes."""
-        ready = np.flatnonzero(~self._owes & (self._served < t))
-        sent = 0
-        for i in map(int, ready):
-            if self._outbox[i] is not None:
-                continue
+    def _send_to_idle(self, now: Arrivals) -> None:
+        """Send theta to the workers that have not had it and owe nothing."""
+        for i in map(int, np.flatnonzero(~self._owes & (self._served < now.t))):
+            if self._send(i, now.parameters, now):
+                self._served[i], self._m[i] = now.t, now.m
+
+    def _send(self, i: int, message: Buffer, now: Arrivals) -> bool:
+        """Send to a worker, which then owes something; False if its last message is on the way."""
+        if self._outbox[i] is not None:
+            return False
+        if not self._owes[i]:
             self._inbox[i].header[0] = math.nan  # to tell a message from a broken connection
             self._requests[i].Start()
-            self._requests[self.n + i] = self._comm.Isend(
-                parameters.elements, dest=i + 1, tag=DATA_TAG
-            )
-            self._outbox[i] = parameters
             self._owes[i] = True
-            self._served[i], self._m[i] = t, m
-            sent += parameters.elements.nbytes
-        return sent
+        self._requests[self.n + i] = self._comm.Isend(message.elements, dest=i + 1, tag=DATA_TAG)
+        self._outbox[i] = message
+        now.bytes_down += message.elements.nbytes
+        return True
 
     def _forget(self, t: int) -> None:
         """Keep the start of those iterations only that are still owed."""
@@ -290,7 +328,7 @@ class MpiLink:
 
     def __init__(self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire]) -> None:
         self._comm = world.comm
-        self._inbox = _Buffer(DOWN_HEADER, d, dtype)
+        self._inbox = Buffer(DOWN_HEADER, d, dtype)
         self._wires = wires
         self._outbox = _room(wires)
         self._receive = self._comm.Recv_init(self._inbox.elements, source=0, tag=DATA_TAG)
@@ -304,11 +342,7 @@ class MpiLink:
 
         theta is a view of the receive buffer: it is valid until the reply.
         """
-        self._listen()
-        pause = IDLE_SLEEP[0]
-        while not (self._test(self._receive) and self._test(self._send)):
-            time.sleep(pause)
-            pause = min(2 * pause, IDLE_SLEEP[1])
+        self._wait()
         self._listening = False
         t = int(self._inbox.header[0])
         if t == STOP:
@@ -321,27 +355,34 @@ class MpiLink:
         """Send the message after its delay; a STOP in the meantime turns it into BYE."""
         due = time.perf_counter() + message.delay_seconds
         self._listen()  # nothing but STOP can come before the server has this reply
-        worker = self._comm.rank - 1
-        wire = self._wires[self._m]
-        scale = wire.pack(message.y, message.t, worker, self._outbox.body[: wire.elements])
+        length = self._pack(message)
         stopped = self._receive.Test()
         while not stopped and (left := due - time.perf_counter()) > 0:
             time.sleep(min(left, IDLE_SLEEP[1]))
             stopped = self._receive.Test()
+        if stopped:
+            self._outbox.header[0] = BYE
+        self._post(0 if stopped else length)
+
+    def stay_silent(self, t: int) -> None:
+        """Tell the transport, not the server's algorithm, that no answer to t will come."""
+        self._outbox.header[:2] = SILENT, t
+        self._post(0)
+
+    def _pack(self, message: Message) -> int:
+        """Write an answer into the send buffer; returns the length of its body."""
+        wire = self._wires[self._m]
+        body = self._outbox.body[: wire.elements]
+        scale = wire.pack(message.y, message.t, self._comm.rank - 1, body)
         self._outbox.header[:] = (
-            BYE if stopped else ANSWER,
+            ANSWER,
             message.t,
             scale,
             message.compute_seconds,
             message.encode_seconds,
             message.delay_seconds,
         )
-        self._post(0 if stopped else wire.elements)
-
-    def stay_silent(self, t: int) -> None:
-        """Tell the transport, not the server's algorithm, that no answer to t will come."""
-        self._outbox.header[:2] = SILENT, t
-        self._post(0)
+        return wire.elements
 
     def _post(self, length: int) -> None:
         self._send = self._comm.Isend(self._outbox.start(length), dest=0, tag=DATA_TAG)
@@ -350,6 +391,14 @@ class MpiLink:
         if not self._listening:
             self._receive.Start()
             self._listening = True
+
+    def _wait(self) -> None:
+        """Sleep until a message has come and the last one is sent."""
+        self._listen()
+        pause = IDLE_SLEEP[0]
+        while not (self._test(self._receive) and self._test(self._send)):
+            time.sleep(pause)
+            pause = min(2 * pause, IDLE_SLEEP[1])
 
     def _test(self, request: Any) -> bool:
         return any(request.Test() for _ in range(self._burst))

@@ -1,7 +1,8 @@
-"""Which code is used in which iteration: one for the whole run, or one drawn for every iteration.
+"""Which code is used in which iteration: one for the run, one drawn anew, or one made of a report.
 
 Server and workers each hold the same `CodeBook` and so agree on every code without a message:
-what is random comes from the run's seed and the iteration.
+what is random comes from the run's seed and the iteration. A code that depends on what workers
+have finished is the server's alone, which tells them their coefficients.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from gcmpi import seeds
-from gcmpi.code import AnyArray, Array, Code
+from gcmpi.code import AnyArray, Array, Code, IntArray
 from gcmpi.registry import ENCODINGS, Spec
 from gcmpi.relabelling import Relabelling, check_circulant
 
@@ -32,7 +33,8 @@ class CodeBook:
     seed
         The run's seed.
     fixed : (m * k, n) or None
-        B, when the encoding keeps it over the iterations; None when it is redrawn.
+        B, when the encoding keeps it over the iterations; None when it is redrawn. Of a code
+        that is made of reports, the B with which everybody has finished everything.
     relabel
         Whether workers, subsets and parts of the fixed code get new names in every iteration.
     """
@@ -60,14 +62,13 @@ class CodeBook:
         book = cls(A, m, encoding, seed, None)
         first = book.draw(seeds.generator(seed, seeds.CODE))
         Code(A, first, m)
-        if not ENCODINGS[encoding.name].traits.redrawn:
-            return cls(A, m, encoding, seed, first, relabel)
-        if relabel:
+        traits = ENCODINGS[encoding.name].traits
+        if relabel and (traits.redrawn or traits.reported):
+            how = "drawn anew in every iteration" if traits.redrawn else "made of what is reported"
             raise ValueError(
-                f"--relabel is for encodings that stay the same: {encoding.name} is drawn anew in "
-                "every iteration"
+                f"--relabel is for encodings that stay the same: {encoding.name} is {how}"
             )
-        return book
+        return book if traits.redrawn else cls(A, m, encoding, seed, first, relabel)
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Return the encoding matrix that `rng` gives, shape (m * k, n); the fixed one if any."""
@@ -76,17 +77,57 @@ class CodeBook:
         B: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng)
         return B
 
-    def code(self, t: int) -> Code:
-        """Return the code of iteration t."""
-        if self._original is None:
-            return Code(self.A, self._matrix(t), self.m)
-        return self._names(t).of(self._original) if self.relabel else self._original
+    @property
+    def reported(self) -> bool:
+        """Whether the code of a message depends on what workers report to have finished."""
+        return ENCODINGS[self.encoding.name].traits.reported
+
+    @property
+    def changes(self) -> bool:
+        """Whether B may be another one in every iteration, new names of a fixed one aside."""
+        return self.fixed is None or self.reported
+
+    def code(self, t: int, finished: IntArray | None = None) -> Code:
+        """Return the code of iteration t.
+
+        Parameters
+        ----------
+        t
+            The iteration.
+        finished : (n,)
+            For a code made of reports: how many of its `subsets` each worker has finished; all of
+            them unless given. Coefficients of the others are zero.
+        """
+        if finished is None:
+            if self._original is None:
+                return Code(self.A, self._matrix(t), self.m)
+            return self._names(t).of(self._original) if self.relabel else self._original
+        pairs = (self._position >= 0) & (self._position < finished)
+        rng = seeds.generator(self.seed, seeds.CODE)
+        B = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng, finished=pairs)
+        return Code(self.A, B, self.m)
+
+    def subsets(self, i: int) -> IntArray:
+        """Return the subsets of worker i in the order in which it computes them, (delta_i,)."""
+        held = np.flatnonzero(self.A[:, i])
+        return held[self._position[held, i].argsort()] if self.reported else held
+
+    def columns(self, t: int, finished: IntArray) -> list[Array]:
+        """Return each worker's coefficients for the subsets it has finished, (m, finished[i])."""
+        blocks = self.code(t, finished).B.reshape(self.m, *self.A.shape)
+        return [blocks[:, self.subsets(i)[:count], i] for i, count in enumerate(finished)]
 
     def coefficients(self, t: int, i: int) -> Array:
         """Return worker i's coefficients in iteration t, shape (m, delta_i)."""
         blocks = self._matrix(t).reshape(self.m, *self.A.shape)
         held: Array = blocks[:, np.flatnonzero(self.A[:, i]), i]
         return held
+
+    @cached_property
+    def _position(self) -> IntArray:
+        from gcmpi.assignments.order import order
+
+        return order(self.A)
 
     @cached_property
     def _original(self) -> Code | None:

@@ -56,6 +56,9 @@ class Traits:
         An assignment: its automorphisms act transitively on workers.
     irregular
         An assignment: workers' loads or subsets' replications may differ.
+    reported
+        An encoding: workers report what they have finished, and their messages are encoded by the
+        B that `finished` gives.
     """
 
     redrawn: bool = False
@@ -65,6 +68,7 @@ class Traits:
     tolerant: bool = False
     decoder: str = "least-squares"
     irregular: bool = False
+    reported: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,10 +153,13 @@ class Registry:
         tolerant: bool = False,
         decoder: str = "least-squares",
         irregular: bool = False,
+        reported: bool = False,
         sizes: Sizes | None = None,
     ) -> Callable[[F], F]:
         """Register the decorated function as `name`, with small working `examples`."""
-        traits = Traits(redrawn, unbiased, exact, vertex_transitive, tolerant, decoder, irregular)
+        traits = Traits(
+            redrawn, unbiased, exact, vertex_transitive, tolerant, decoder, irregular, reported
+        )
 
         def add(function: F) -> F:
             if name in self._parts:
@@ -294,7 +301,7 @@ def _describe(kind: Any) -> str:
 
 
 ASSIGNMENTS = Registry("assignment", ["gcmpi.assignments"])
-ENCODINGS = Registry("encoding", ["gcmpi.encodings"], supplied=("A", "m", "rng"))
+ENCODINGS = Registry("encoding", ["gcmpi.encodings"], supplied=("A", "m", "rng", "finished"))
 DECODERS = Registry("decoder", ["gcmpi.decoders"], supplied=("code", "survivors"))
 DATASETS = Registry("dataset", ["gcmpi.problems"], supplied=("rng",))
 PROBLEMS = Registry("problem", ["gcmpi.problems"], supplied=("features", "classes", "dtype"))

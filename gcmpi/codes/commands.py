@@ -41,6 +41,9 @@ def show(options: argparse.Namespace) -> None:
     everybody = np.ones(choice.n, dtype=np.bool_)
     traits = ENCODINGS[choice.encoding.name].traits
     transitive = ASSIGNMENTS[choice.assignment.name].traits.vertex_transitive
+    made = "redrawn in every iteration" if traits.redrawn else "the same in all iterations"
+    if traits.reported:
+        made = "made of what workers report to have finished; here: everything"
     sigma = np.linalg.svd(B, compute_uv=False)
     rank = int(np.linalg.matrix_rank(B))
     facts = {
@@ -53,7 +56,7 @@ def show(options: argparse.Namespace) -> None:
         "vertex-transitive": "yes" if transitive else "not known",
         "eigenvalues of A'A": _spectrum(A.T.astype(np.float64) @ A),
         "rank of A": int(np.linalg.matrix_rank(A.astype(np.float64))),
-        "B is": "redrawn in every iteration" if traits.redrawn else "the same in all iterations",
+        "B is": made,
         "rank of B": f"{rank} of at most {min(B.shape)} (seed {options.seed})",
         "condition of B": f"{sigma[0] / sigma[rank - 1]:.3g} (without its null space)",
         "exact up to": f"s = {code.gamma - m}, any stragglers" if traits.tolerant else "no promise",

@@ -23,6 +23,7 @@ from gcmpi.encodings.exact import (
 )
 from gcmpi.encodings.hadamard import random_hadamard
 from gcmpi.encodings.harmonic import harmonic
+from gcmpi.encodings.partial import partial_stragglers
 from gcmpi.encodings.rank_one import weighted_rank_one
 from gcmpi.encodings.trained import exact_trained
 
@@ -41,6 +42,7 @@ __all__ = [
     "gaussian_exact",
     "graph_code",
     "harmonic",
+    "partial_stragglers",
     "random_diagonal",
     "random_hadamard",
     "stacked",

@@ -14,6 +14,7 @@ from gcmpi.audit import Auditor
 from gcmpi.code import AnyArray, Array, message_length
 from gcmpi.codebook import CodeBook
 from gcmpi.comm.simulated import SimulatedExchange
+from gcmpi.comm.simulated_reports import SimulatedReportExchange
 from gcmpi.decoders import decoder
 from gcmpi.decoding import Decoder
 from gcmpi.errors import alpha, decoder_alpha
@@ -32,8 +33,9 @@ from gcmpi.registry import (
     WAITING,
 )
 from gcmpi.relabelling import ByOriginal
+from gcmpi.reporting import PartWorker
 from gcmpi.switching import Switch
-from gcmpi.training import Coding, Member, Shard, Shared, Worker, shard
+from gcmpi.training import Coding, Exchange, Member, Shard, Shared, Worker, shard
 from gcmpi.waiting import StopRule
 from gcmpi.wire import Wire
 
@@ -112,13 +114,16 @@ class Run:
         """Yield the rows of worker 0, 1, ..."""
         k, n = self.A.shape
         for i in range(n):
-            yield shard(self.dataset, np.flatnonzero(self.A[:, i]), k)
+            yield shard(self.dataset, self.shared.codes.subsets(i), k)
 
-    def simulate(self, compute_seconds: float = 0.01) -> SimulatedExchange:
+    def simulate(self, compute_seconds: float = 0.01) -> Exchange:
         """Return the exchange on a virtual clock, all workers in this process."""
         s = self.shared
+        wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
+        if s.codes.reported:
+            parts = [PartWorker(i, s.problem, rows) for i, rows in enumerate(self.shards())]
+            return SimulatedReportExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
         workers = [Worker(i, s.problem, rows, s.family) for i, rows in enumerate(self.shards())]
-        wires = [copy.deepcopy(s.wires) for _ in workers]
         return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
 
 
@@ -145,6 +150,11 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     e = experiment
     k, n = A.shape
     books = {m: _code_book(e, A, m) for m in _family(e)}
+    if len(books) > 1 and books[e.m].reported:
+        raise ValueError(
+            f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
+            "made of what workers report, with the m of --m"
+        )
     stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
     WAITING.build(e.wait).begin(books[e.m].code(0))
     OPTIMIZERS.build(e.optimizer)
@@ -198,13 +208,13 @@ def _what_changes(e: Experiment, books: Mapping[int, CodeBook]) -> str:
     """Return the setting that gives every iteration another code; empty if none does."""
     if len(books) > 1:
         return f"--switch {e.switch}"
-    if books[e.m].fixed is None:
+    if books[e.m].changes:
         return f"--encoding {e.encoding}"
     return "--relabel" if e.relabel else ""
 
 
 def _decoder(e: Experiment, codes: CodeBook) -> Decoder:
-    decode = decoder(e.decoder, codes.A.shape[1], redrawn=codes.fixed is None)
+    decode = decoder(e.decoder, codes.A.shape[1], redrawn=codes.changes)
     return ByOriginal(decode) if codes.relabel else decode
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import signal
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gcmpi import environment, options
@@ -163,6 +164,7 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
     """Rank 0: read the options, hand out the parts, train."""
     from gcmpi import report
     from gcmpi.comm.mpi import MpiExchange
+    from gcmpi.comm.reports import MpiReportExchange
     from gcmpi.run import assignment_matrix, build
 
     try:
@@ -171,7 +173,12 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
         options.check_ranks(request.experiment, A.shape[1], world.size)
         run = build(request.experiment, A)
         shared = run.shared
-        exchange = MpiExchange(world, shared.problem.d, shared.problem.dtype, shared.wires)
+        parts = (world, shared.problem.d, shared.problem.dtype, shared.wires)
+        exchange = (
+            MpiReportExchange(*parts, shared.codes)
+            if shared.codes.reported
+            else MpiExchange(*parts)
+        )
     except (ValueError, MemoryError) as error:
         if environment.launched()[0] == 0:
             report.complain(reason(error))
@@ -188,17 +195,25 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
 
 def work_over_mpi(world: World) -> int:
     """Every other rank: compute until the server says stop."""
+    from gcmpi import reporting, training
     from gcmpi.comm.mpi import MpiLink
-    from gcmpi.training import Shard, Shared, Worker, work
+    from gcmpi.comm.reports import MpiReportLink
 
-    parts: tuple[Shared, Shard] | None = world.receive()
+    parts: tuple[training.Shared, training.Shard] | None = world.receive()
     if parts is None:
         return USAGE
     shared, rows = parts
-    worker = Worker(world.rank - 1, shared.problem, rows, shared.family)
-    link = MpiLink(world, shared.problem.d, shared.problem.dtype, shared.wires)
-    world.report(environment.place())
-    work(link, worker, shared.stragglers)
+    i, problem, codes = world.rank - 1, shared.problem, shared.codes
+    ends = (world, problem.d, problem.dtype, shared.wires)
+    if codes.reported:
+        part_worker = reporting.PartWorker(i, problem, rows)
+        link = MpiReportLink(*ends, codes.m, part_worker.load)
+        work = partial(reporting.work, link, part_worker)
+    else:
+        worker = training.Worker(i, problem, rows, shared.family)
+        work = partial(training.work, MpiLink(*ends), worker)
+    world.report(environment.place())  # ready: the server starts the clock when all are
+    work(shared.stragglers)
     return VALID
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,6 +22,21 @@ from gcmpi.stragglers import StragglerModel
 from gcmpi.switching import Switch
 from gcmpi.waiting import StopRule
 from gcmpi.wire import Wire
+
+
+class Report(NamedTuple):
+    """What workers had done when the server stopped waiting, as far as they said.
+
+    Attributes
+    ----------
+    finished : (n,)
+        How many subsets each of them has finished.
+    seconds : (n,)
+        When each had finished all of its subsets, or would have at its pace; NaN without a report.
+    """
+
+    finished: IntArray
+    seconds: Array
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,9 @@ class Replies:
         since that iteration's start). They are counted as stale and dropped.
     bytes_up, bytes_down
         Bytes received from and sent to workers, headers and stale messages included.
+    report
+        What the messages are made of, where workers report it: ``codes.code(t, report.finished)``
+        is their code.
     """
 
     Y: AnyArray
@@ -57,6 +75,12 @@ class Replies:
     late: list[tuple[int, int, float]]
     bytes_up: int
     bytes_down: int
+    report: Report | None = None
+
+
+def all_or_none(A: AnyArray, replies: Replies) -> Report:
+    """Return what is known of workers that only send whole answers."""
+    return Report(A.sum(axis=0, dtype=np.intp) * replies.survivors, replies.arrival_seconds)
 
 
 class Exchange(Protocol):
@@ -102,7 +126,9 @@ class Iteration:
     without the audits in between. Audited quantities are NaN in iterations without an audit:
     `loss` and `accuracy` are those of the parameters after the iteration, `gradient_error` is
     ||g_hat - g|| / ||g||. `check` is 1 when an audit found the decoded gradient to be what
-    the code promises, 0 when not, 255 without an audit.
+    the code promises, 0 when not, 255 without an audit. `finished` is how many subsets a worker
+    had finished when the server stopped waiting, as far as it said: all or none, unless the code
+    asks for reports.
     """
 
     iteration: int
@@ -116,6 +142,7 @@ class Iteration:
     divisor: float
     check: int
     survivors: BoolArray
+    finished: IntArray
     arrival_seconds: Array
     compute_seconds: Array
     encode_seconds: Array
@@ -333,6 +360,8 @@ def serve(
         begun = time.perf_counter()
         replies = exchange.exchange(t, m, state.theta, rule)
         ended = time.perf_counter()
+        if replies.report is not None:
+            code = coding.codes.code(t, replies.report.finished)
         R = coding.decoder(code, replies.survivors)
         decoded = combine(R, replies.Y, state.theta.size)
         missing = int(np.count_nonzero(~replies.survivors))
@@ -345,7 +374,9 @@ def serve(
         decode_seconds = (begun - drawn) + (combined - ended)
         late = np.array([late for _, _, late in replies.late])
         switch.observe(missing)
-        rule.observe(np.append(replies.arrival_seconds[replies.survivors], late))
+        report = replies.report or all_or_none(coding.codes.A, replies)
+        known = report.seconds[np.isfinite(report.seconds)]
+        rule.observe(np.append(known, late))
         seconds = state.seconds + replies.exchange_seconds + decode_seconds + updated - combined
         loss = accuracy = gradient_error = np.nan
         check = 255
@@ -366,6 +397,7 @@ def serve(
                 divisor=scale,
                 check=check,
                 survivors=replies.survivors,
+                finished=report.finished,
                 arrival_seconds=replies.arrival_seconds,
                 compute_seconds=replies.compute_seconds,
                 encode_seconds=replies.encode_seconds,

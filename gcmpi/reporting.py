@@ -1,0 +1,121 @@
+"""Codes that use what stragglers have finished: the worker's side of an iteration.
+
+A worker computes its subset gradients one after the other. It reports how many it has finished
+when it has them all, or when the server has stopped waiting and asks; the server answers with the
+coefficients that follow from all reports, and the worker sends its one message. This module knows
+no MPI: `gcmpi.comm` has the link and the server's side.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Protocol
+
+import numpy as np
+
+from gcmpi.code import AnyArray, Array, IntArray, encode
+from gcmpi.problems import Problem, prepare
+from gcmpi.stragglers import StragglerModel
+from gcmpi.training import Link, Message, Shard
+
+
+class ReportLink(Link, Protocol):
+    """A worker's view of a server that asks for reports; the delay of a reply has passed."""
+
+    def asked(self, seconds: float) -> bool:
+        """Sleep so long, or until the server asks for a report or ends the run; says if it did."""
+        ...
+
+    def report(self, t: int, finished: int) -> AnyArray | None:
+        """Say how many subsets are finished, and wait for what the server makes of it.
+
+        Returns
+        -------
+        coefficients : (m, finished) or None
+            None when the server goes on without this worker's message.
+        """
+        ...
+
+
+class PartWorker:
+    """A worker that computes one subset gradient after the other.
+
+    Parameters
+    ----------
+    i
+        The worker.
+    problem
+        The loss.
+    shard
+        Its rows, subsets in the order in which it computes them.
+
+    Attributes
+    ----------
+    load
+        How many subsets it holds.
+    """
+
+    def __init__(self, i: int, problem: Problem, shard: Shard) -> None:
+        self.i, self.problem, self.load = i, problem, len(shard.sizes)
+        X, Y = prepare(shard.X, problem.dtype), problem.targets(shard.y)
+        ends = [0, *itertools.accumulate(shard.sizes)]
+        self._subsets = [(X[a:b], Y[a:b]) for a, b in itertools.pairwise(ends)]
+        self._scale = shard.scale
+        self._G = np.empty((self.load, problem.d), problem.dtype)
+
+    def compute(self, position: int, theta: AnyArray) -> None:
+        """Compute the gradient of one subset and keep it."""
+        X, Y = self._subsets[position]
+        self._G[position] = self.problem.gradient(theta, X, Y, self._scale)
+
+    def encode(self, coefficients: AnyArray) -> AnyArray:
+        """Return the message of the first subsets with these coefficients (m, finished)."""
+        return encode(coefficients, self._G[: coefficients.shape[1]])
+
+
+def work(link: ReportLink, worker: PartWorker, stragglers: StragglerModel) -> None:
+    """Answer the server until it says that the run is over.
+
+    The delay of the straggler model is spread evenly over the subsets.
+    """
+    while (request := link.receive()) is not None:
+        t, _, theta = request
+        delay = float(stragglers.delays(t)[worker.i])
+        if np.isinf(delay):
+            link.stay_silent(t)
+            continue
+        finished, computing, sleeping = 0, 0.0, 0.0
+        for position in range(worker.load):
+            started = time.perf_counter()
+            worker.compute(position, theta)
+            computed = time.perf_counter()
+            computing += computed - started
+            unit = computed - started if stragglers.unit == "compute" else 1 / worker.load
+            asked = link.asked(delay * unit)
+            slept = time.perf_counter() - computed
+            sleeping += min(slept, delay * unit)
+            finished += slept >= delay * unit
+            if asked:
+                break
+        coefficients = link.report(t, finished)
+        if coefficients is not None:
+            started = time.perf_counter()
+            y = worker.encode(coefficients)
+            encoding = time.perf_counter() - started
+            link.reply(Message(t, y, computing, encoding, sleeping))
+
+
+def seconds_needed(reported: Array, finished: IntArray, loads: IntArray) -> Array:
+    """Return when workers had finished everything, or would have at the pace of their report.
+
+    Parameters
+    ----------
+    reported : (n,)
+        When the report came; NaN without one.
+    finished, loads : (n,)
+        How many subsets the worker had finished then, and how many it holds.
+    """
+    # in the middle of a subset, as far as one knows
+    pace: Array = np.where(finished < loads, loads / (finished + 0.5), 1.0)
+    return reported * pace

@@ -55,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--wait",
         metavar="PART",
-        help="deadline:SECONDS, deadline:auto, fastest:COUNT, all or decodable:TOLERANCE",
+        help="deadline:SECONDS, deadline:auto, fastest:COUNT, all, covered:COUNT or "
+        "decodable:TOLERANCE",
     )
     add("--wire", metavar="TYPE", help="coded vectors: float16, bfloat16, float32 or float64")
     add("--compression", metavar="PART", help="none, rand-k:fraction= or top-k:fraction=")

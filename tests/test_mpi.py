@@ -210,7 +210,7 @@ def test_crash_of_one_rank_ends_all(mpi: Run, tmp_path: Path) -> None:
     script.write_text(
         "import sys\n"
         "from gcmpi import train, training\n"
-        "def answer(self, t, theta):\n"
+        "def answer(self, t, m, theta):\n"
         "    raise ArithmeticError('broken worker')\n"
         "training.Worker.answer = answer\n"
         f"sys.exit(train.main({[*PLANE2, '--smoke']!r}))\n"

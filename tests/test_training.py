@@ -235,6 +235,19 @@ def test_decodable_waits_for_no_more_than_it_needs():
         assert groups.sum(axis=1).min() == 1, "it stopped when the last group had its first answer"
 
 
+def test_erasurehead_stops_at_one_answer_of_each_group_or_at_a_count():
+    """With a count of two it may miss a group of the two, and never waits for a third answer."""
+    parts = {"assignment": "fractional-repetition:n=6,delta=3", "encoding": "erasurehead", "m": 1,
+             "decoder": "first-of-group"}  # fmt: skip
+    _, rows = train(make(**parts, stragglers="shifted-exponential:mean=0.1", wait="covered:2"))
+    groups = [row.survivors.reshape(2, 3).any(axis=1).sum() for row in rows]
+    assert set(groups) == {1, 2}
+    for row, seen in zip(rows, groups, strict=True):
+        assert row.survivors.sum() == 2
+        assert row.approximation_error == pytest.approx(6 - 3 * seen)
+        assert row.check == 1
+
+
 def test_same_stragglers_for_every_code():
     """Changing the code keeps data, initial parameters and straggler trace."""
     a, b = make(), make(encoding="stacked", m=1)

@@ -39,6 +39,35 @@ def test_fastest():
         rule("fastest:0")
 
 
+def test_covered_is_the_rule_of_erasurehead():
+    """Groups 0-3 and 4-7 hold the same subsets: one answer of each, or four answers."""
+    A = np.kron(np.eye(2, dtype=int), np.ones((4, 4), dtype=int))
+    code = Code(A, np.zeros((8, 8)), 1)
+
+    def stops(text: str, *workers: int) -> bool:
+        r = WAITING.build(text)
+        r.begin(code)
+        left = r.remaining(np.isin(np.arange(8), workers), 1.0)
+        assert left in (0, math.inf)
+        return left == 0
+
+    assert not stops("covered", 0, 1, 2, 3)
+    assert stops("covered", 0, 7)
+    assert not stops("covered:4", 0, 1, 2)
+    assert stops("covered:4", 0, 1, 2, 3)
+    assert stops("covered:4", 3, 4)
+    assert not stops("covered:copies=2", 0, 1, 4)
+    assert stops("covered:copies=2", 0, 1, 4, 6)
+    for text, sentence in (
+        ("covered:0", "count and copies >= 1"),
+        ("covered:copies=0", "count and copies >= 1"),
+        ("covered:9", "covered:9 needs 9 workers, but there are n=8"),
+        ("covered:copies=5", "copies=5 needs every subset on so many workers; one is on 4"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            stops(text)
+
+
 def test_deadline():
     half = rule("deadline:0.5")
     assert half.remaining(answered(0), 0.2) == pytest.approx(0.3)

@@ -39,6 +39,8 @@ def trace(
 def replay(n: int, path: str) -> Table:
     """Replay the stragglers of a run: who did not answer in time there is silent here.
 
+    Who answered with a part of its subsets (`finished`) is on time with all of them.
+
     Raises
     ------
     ValueError

@@ -1,0 +1,322 @@
+"""Partial stragglers: the order of subsets, the code of a report, and runs on the virtual clock."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gcmpi import recording, seeds
+from gcmpi.assignments import projective_plane
+from gcmpi.assignments.order import order
+from gcmpi.codebook import CodeBook
+from gcmpi.problems import partition, prepare
+from gcmpi.registry import ASSIGNMENTS, Spec
+from gcmpi.reporting import PartWorker, seconds_needed, work
+from gcmpi.stragglers import Table
+from tests import simulated
+from tests.test_training import make, plain_descent, train
+
+EXAMPLES = [
+    pytest.param(Spec(part.name, options), id=str(Spec(part.name, options)))
+    for part in ASSIGNMENTS
+    for options in part.examples
+]
+PARTIAL = {"encoding": "partial-stragglers", "stragglers": "slow-set:workers=0+3,factor=2.1"}
+
+
+# the order
+
+
+@pytest.mark.parametrize("spec", EXAMPLES)
+def test_order_takes_all_pairs_and_every_subset_equally_often_at_each_position(spec):
+    A = ASSIGNMENTS.build(spec)
+    position = order(A)
+    assert ((position >= 0) == (A != 0)).all()
+    loads, gammas = A.sum(axis=0, dtype=int), A.sum(axis=1, dtype=int)
+    for i, load in enumerate(loads):
+        assert sorted(position[A[:, i] != 0, i]) == list(range(load))
+    if (loads == loads[0]).all():
+        for p in range(loads[0]):
+            matched = (position == p).sum(axis=1)
+            assert (matched >= gammas // loads[0]).all()
+            assert (matched <= -(-gammas // loads[0])).all()
+
+
+def test_order_of_a_symmetric_design_is_perfect_matchings():
+    position = order(projective_plane(5))
+    for p in range(6):
+        matching = position == p
+        assert (matching.sum(axis=0) == 1).all()
+        assert (matching.sum(axis=1) == 1).all()
+
+
+# the code
+
+
+CODES = {
+    name: CodeBook.build(ASSIGNMENTS.build(name), m, Spec("partial-stragglers"), 3)
+    for name, m in (
+        ("projective-plane:order=3", 2),
+        ("projective-plane:order=3", 3),
+        ("affine-plane:order=3", 2),
+        ("random-replication:n=8,k=6,gamma=3", 1),
+    )
+}
+
+
+def holders(codes: CodeBook, finished: np.ndarray) -> np.ndarray:
+    """How many workers have finished each subset."""
+    count = np.zeros(codes.A.shape[0], dtype=int)
+    for i, number in enumerate(finished):
+        count[codes.subsets(i)[:number]] += 1
+    return count
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.data())
+def test_exact_iff_every_subset_was_finished_by_m_workers(data):
+    codes = CODES[data.draw(st.sampled_from(sorted(CODES)))]
+    loads = codes.A.sum(axis=0, dtype=int)
+    finished = np.array([data.draw(st.integers(load // 3, load)) for load in loads])
+    code = codes.code(0, finished)
+    lost = np.maximum(codes.m - holders(codes, finished), 0).sum()
+    error = code.error(np.ones(code.n, dtype=bool))
+    assert error == pytest.approx(lost, rel=1e-9, abs=1e-18 * code.m * code.k)
+
+
+def test_the_server_may_combine_with_the_random_matrix():
+    """B R = F for one random R, whatever was finished, where enough workers have finished."""
+    codes = CODES["projective-plane:order=3"]
+    R = seeds.generator(codes.seed, seeds.CODE).standard_normal((13, codes.m))
+    for finished in (np.arange(13) % 5, np.full(13, 3), np.full(13, 4)):
+        code = codes.code(0, finished)
+        enough = np.tile(holders(codes, finished) >= codes.m, codes.m)
+        assert enough.any()
+        np.testing.assert_allclose((code.B @ R)[enough], code.target[enough], atol=1e-9)
+
+
+def test_code_of_a_report():
+    codes = CODES["projective-plane:order=3"]
+    loads = codes.A.sum(axis=0, dtype=int)
+    np.testing.assert_array_equal(codes.code(7, loads).B, codes.code(0).B)
+    nothing = codes.code(0, np.zeros(13, dtype=int))
+    assert not nothing.B.any()
+    finished = np.arange(13) % 5
+    code = codes.code(2, finished)
+    for i, column in enumerate(codes.columns(2, finished)):
+        assert column.shape == (codes.m, finished[i])
+        done = codes.subsets(i)[: finished[i]]
+        blocks = code.B.reshape(codes.m, 13, 13)[:, :, i]
+        np.testing.assert_array_equal(blocks[:, done], column)
+        assert np.count_nonzero(blocks) == column.size
+
+
+# the worker
+
+
+@dataclass
+class ScriptedLink:
+    """A server that asks after so many subsets."""
+
+    asks_after: int
+    d: int
+
+    def __post_init__(self):
+        self.requests = [(0, np.zeros(self.d))]
+        self.sleeps, self.reports, self.silent, self.replies = [], [], [], []
+
+    def receive(self):
+        return self.requests.pop() if self.requests else None
+
+    def asked(self, seconds):
+        self.sleeps.append(seconds)
+        asked = len(self.sleeps) > self.asks_after
+        if not asked:
+            time.sleep(seconds)
+        return asked
+
+    def stay_silent(self, t):
+        self.silent.append(t)
+
+    def report(self, t, finished):
+        self.reports.append((t, finished))
+        return np.full((2, finished), 0.5) if finished else None
+
+    def reply(self, message):
+        self.replies.append(message)
+
+
+def worked(asks_after, delay, unit="seconds"):
+    """Worker 1 of 7, with three subsets, against a scripted server."""
+    run = make(**PARTIAL)
+    worker = PartWorker(1, run.shared.problem, list(run.shards())[1])
+    link = ScriptedLink(asks_after, run.shared.problem.d)
+    work(link, worker, Table(np.array([[0.0, delay]]), unit))
+    return worker, link
+
+
+@pytest.mark.parametrize(("asks_after", "delay", "finished"), [
+    (9, 0.0, 3), (9, 0.003, 3), (1, 0.0, 2), (0, 0.0, 1), (0, 60.0, 0), (1, 0.003, 1),
+])  # fmt: skip
+def test_a_worker_reports_what_it_has_finished(asks_after, delay, finished):
+    """Asked in the middle of a delay, the subset that it belongs to does not count."""
+    worker, link = worked(asks_after, delay)
+    assert link.reports == [(0, finished)]
+    assert set(link.sleeps) == {delay / 3}
+    assert bool(link.replies) == (finished > 0)
+    for message in link.replies:
+        np.testing.assert_array_equal(message.y, worker.encode(np.full((2, finished), 0.5)))
+        assert finished * delay / 3 <= message.delay_seconds + 1e-12 <= delay + 2e-12
+        assert message.compute_seconds > 0
+
+
+def test_a_delay_in_units_of_computation_is_one_for_each_subset():
+    _, link = worked(9, 2.0, unit="compute")
+    assert len(set(link.sleeps)) == 3
+    message = link.replies[0]
+    assert message.delay_seconds == pytest.approx(2 * message.compute_seconds)
+
+
+def test_a_silent_worker_reports_nothing():
+    _, link = worked(9, np.inf)
+    assert (link.silent, link.reports) == ([0], [])
+
+
+def test_pace():
+    """Two of four done at 5 s, and in the middle of the third: 8 s for all."""
+    reported, finished = np.array([5.0, 5.0, 3.0, np.nan]), np.array([2, 0, 4, 0])
+    found = seconds_needed(reported, finished, np.array([4, 4, 4, 4]))
+    np.testing.assert_allclose(found, [8.0, 40.0, 3.0, np.nan])
+
+
+# runs on the virtual clock
+
+
+def recomputed(run, finished, survivors):
+    """The parameters after iterations with these reports, from all subset gradients."""
+    problem, data, codes = run.shared.problem, run.dataset, run.shared.codes
+    X, Y = prepare(data.X, problem.dtype), problem.targets(data.y)
+    slices = partition(len(X), codes.A.shape[0])
+    theta, optimizer, length = run.theta, run.optimizer, -(-problem.d // codes.m)
+    for t, (done, answered) in enumerate(zip(finished, survivors, strict=True)):
+        code = codes.code(t, done)
+        weights = (code.B @ code.decode(answered)).reshape(code.m, code.k, code.m)
+        decoded = np.zeros((code.m, length))
+        for j, rows in enumerate(slices):
+            g = np.zeros(code.m * length)
+            g[: problem.d] = problem.gradient(theta, X[rows], Y[rows], 1 / len(X))
+            decoded += weights[:, j].T @ g.reshape(code.m, length)
+        theta = optimizer.step(theta, decoded.ravel()[: problem.d], t)
+    return theta
+
+
+def test_virtual_clock():
+    """Subset p of 3 is there at p/3 of 10 ms and the delay; reports and messages take no time."""
+    trace = {"stragglers": "slow-set:workers=0+3,factor=2.1", "wait": "deadline:0.0145"}
+    _, rows = train(make(encoding="partial-stragglers", **trace))
+    for row in rows:
+        # 21 ms: 7 ms a subset
+        assert row.finished.tolist() == [2, 3, 3, 2, 3, 3, 3]
+        assert row.survivors.all()
+        np.testing.assert_allclose(row.arrival_seconds, 0.0145)
+        assert row.exchange_seconds == pytest.approx(0.0145)
+        assert row.stale_messages == 0
+    _, rows = train(make(encoding="partial-stragglers", **trace | {"wait": "fastest:5"}))
+    assert {row.exchange_seconds for row in rows} == {0.01}
+    assert rows[0].finished.tolist() == [1, 3, 3, 1, 3, 3, 3]
+    _, rows = train(make(encoding="partial-stragglers", **trace | {"wait": "all"}))
+    assert rows[0].exchange_seconds == pytest.approx(0.021)
+
+
+@pytest.mark.parametrize("wait", ["fastest:4", "deadline:0.015", "deadline:auto", "covered:5"])
+def test_run_is_what_the_reports_say(wait):
+    run = make(**PARTIAL | {"stragglers": "shifted-exponential:mean=0.03"}, wait=wait)
+    state, rows = train(run)
+    finished = np.array([row.finished for row in rows])
+    assert ((finished > 0) & (finished < 3)).any()
+    theta = recomputed(run, finished, [row.survivors for row in rows])
+    np.testing.assert_allclose(state.theta, theta, rtol=1e-9, atol=1e-12)
+    assert all(row.check == 1 for row in rows)
+    for row in rows:
+        lost = np.maximum(2 - holders(run.shared.codes, row.finished), 0).sum()
+        assert row.approximation_error == pytest.approx(lost, abs=1e-12)
+
+
+def test_exact_where_ignoring_late_workers_is_not():
+    """Three of seven workers finish two thirds: every subset has two holders, nothing is lost."""
+    slow = {"stragglers": "slow-set:workers=0+1+3,factor=2.1", "wait": "deadline:0.0145"}
+    run = make(encoding="partial-stragglers", **slow)
+    state, rows = train(run)
+    assert all(row.finished.tolist() == [2, 2, 3, 2, 3, 3, 3] for row in rows)
+    np.testing.assert_allclose(state.theta, plain_descent(run), rtol=1e-9, atol=1e-11)
+    _, ignoring = train(make(encoding="exact-trained", **slow))
+    assert np.median([row.gradient_error for row in ignoring]) > 0.1
+    assert max(row.gradient_error for row in rows) < 1e-9
+
+
+def test_silent_workers_finish_nothing():
+    run = make(**PARTIAL | {"stragglers": "bernoulli:q=0.3"}, wait="all")
+    _, rows = train(run)
+    for row in rows:
+        np.testing.assert_array_equal(row.finished, 3 * row.survivors)
+    assert not all(row.survivors.all() for row in rows)
+    state, rows = train(make(**PARTIAL | {"stragglers": "bernoulli:q=1"}, iterations=2))
+    np.testing.assert_array_equal(state.theta, run.theta)
+    assert [row.approximation_error for row in rows] == [14.0, 14.0]
+
+
+def test_deadline_that_follows_reports_stays_where_the_healthy_are():
+    """Workers that are cut off are known by their pace, and messages after it do not move it."""
+    run = make(**PARTIAL | {"stragglers": "slow-set:workers=0,factor=8"}, wait="deadline:auto",
+               iterations=60)  # fmt: skip
+    _, rows = train(run)
+    late = [row.exchange_seconds for row in rows[20:]]
+    assert 0.01 < min(late)
+    assert max(late) < 0.015
+
+
+# what is refused, and what is kept
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"m": 4}, r"partial-stragglers needs every subset on at least m=4 workers"),
+        ({"compression": "top-k"}, r"give feedback=false, or an encoding that stays the same"),
+        ({"decoder": "bibd", "m": 1}, r"decoder bibd serves .* --decoder least-squares serves all"),
+        ({"decoder": "block"}, r"decoder block needs|decoder block serves"),
+        ({"encoding": "partial-stragglers:finished=1"}, "no option 'finished'"),
+    ],
+)
+def test_refused_in_one_sentence(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make(**PARTIAL | wrong)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"decoder": "ridge"}, {"compression": "top-k:feedback=false"}, {"wire": "float16"}]
+)
+def test_what_fits_runs(settings):
+    run = make(**PARTIAL | settings, wait="deadline:0.0145", iterations=5)
+    _, rows = train(run)
+    assert {row.check for row in rows} == {255 if "compression" in settings else 1}
+
+
+def test_run_file_keeps_what_was_finished(tmp_path):
+    trained = simulated.train(**PARTIAL, wait="deadline:0.0145")
+    path = trained.save(tmp_path / "run.h5")
+    finished = recording.read(path).columns["finished"]
+    assert finished.tolist() == [[2, 3, 3, 2, 3, 3, 3]] * 8
+    ordinary = simulated.train()
+    columns = recording.read(ordinary.save(tmp_path / "ordinary.h5")).columns
+    np.testing.assert_array_equal(columns["finished"], 3 * columns["survivors"].astype(int))
+    with h5py.File(tmp_path / "ordinary.h5", "r+") as file:
+        del file["iterations/finished"]  # as an earlier version wrote it
+    older = recording.read(tmp_path / "ordinary.h5").columns["finished"]
+    np.testing.assert_array_equal(older, columns["finished"])

@@ -15,7 +15,7 @@ import pytest
 
 from gcmpi.code import combine, encode
 from gcmpi.codebook import CodeBook
-from gcmpi.comm.mpi import UP_HEADER, Arrivals, World
+from gcmpi.comm.mpi import DOWN_HEADER, UP_HEADER, Arrivals, World
 from gcmpi.comm.reports import MpiReportExchange, MpiReportLink
 from gcmpi.registry import Spec
 from gcmpi.training import Message, Replies
@@ -48,17 +48,17 @@ class Exchange(MpiReportExchange):
     patience = 600.0
 
     def __init__(self, d: int) -> None:
-        super().__init__(WORLD, d, np.float64, Dense(-(-d // M), "float64"), CODES)
+        super().__init__(WORLD, d, np.float64, {M: Dense(-(-d // M), "float64")}, CODES)
         self.d = d
 
-    def _begin(self, t: int, theta: np.ndarray) -> Arrivals:
-        now = super()._begin(t, theta)
+    def _begin(self, t: int, m: int, theta: np.ndarray) -> Arrivals:
+        now = super()._begin(t, m, theta)
         now._start -= self.patience
         return now
 
     def run(self, t: int, rule: object) -> Replies:
         """Do an iteration, and decode what the reports promise."""
-        replies = self.exchange(t, np.full(self.d, float(t)), rule)
+        replies = self.exchange(t, M, np.full(self.d, float(t)), rule)
         code = CODES.code(t, replies.report.finished)
         R = code.decode(replies.survivors)
         G = gradients(t, self.d)
@@ -95,7 +95,7 @@ class Signalling:
 
 
 def link(d: int) -> MpiReportLink:
-    return MpiReportLink(WORLD, d, np.float64, Dense(-(-d // M), "float64"), M, N)
+    return MpiReportLink(WORLD, d, np.float64, {M: Dense(-(-d // M), "float64")}, M, N)
 
 
 def answer(connection: MpiReportLink, t: int, finished: int, d: int) -> bool:
@@ -112,7 +112,7 @@ def whole_worker(connection: MpiReportLink, d: int) -> list[int]:
     """Finish everything at once, in every iteration; returns the iterations seen."""
     seen = []
     while (request := connection.receive()) is not None:
-        t, theta = request
+        t, _, theta = request
         assert theta.shape == (d,)
         assert (theta == t).all()
         seen.append(t)
@@ -137,14 +137,15 @@ def test_unfinished_work_counts(d: int) -> None:
             sent = np.count_nonzero(replies.survivors)
             assert replies.bytes_up == N * header + sent * (header + messages)
             coefficients = M * int(replies.report.finished.sum())
-            assert replies.bytes_down == 8 * (N * (1 + d) + 1 + sent + coefficients)
+            headers = DOWN_HEADER * (N + 1 + sent)  # thetas, a request, coefficients
+            assert replies.bytes_down == 8 * (headers + N * d + coefficients)
             slow = replies.report.seconds[0]
             assert slow > replies.report.seconds[1:].max()
         assert exchange.close()
     elif I == 0:
         connection = link(d)
         while (request := connection.receive()) is not None:
-            t, _ = request
+            t, _, _ = request
             assert connection.asked(3600.0)
             assert answer(connection, t, t, d) == (t > 0)
     else:
@@ -164,7 +165,7 @@ def test_silence_crosses_a_request() -> None:
         assert exchange.close()
     elif I == 0:
         connection = link(d)
-        t, _ = connection.receive()
+        t, _, _ = connection.receive()
         wait_for("asked-silent")
         connection.stay_silent(t)
         assert whole_worker(connection, d) == [1]
@@ -184,7 +185,7 @@ def test_whole_report_crosses_a_request() -> None:
         assert exchange.close()
     elif I == 0:
         connection = link(d)
-        t, _ = connection.receive()
+        t, _, _ = connection.receive()
         wait_for("asked-whole")
         assert answer(connection, t, N, d)
         assert whole_worker(connection, d) == [1]
@@ -208,7 +209,7 @@ def test_late_report_is_stale_and_answered_with_the_newest_theta() -> None:
         assert exchange.close()
     elif I == 0:
         connection = link(d)
-        t, _ = connection.receive()
+        t, _, _ = connection.receive()
         wait_for("late-report")
         assert connection.asked(3600.0), "the request of iteration 0"
         assert not answer(connection, t, 1, d), "the server went on"
@@ -235,7 +236,7 @@ def test_late_message_is_dropped() -> None:
         assert exchange.close()
     elif I == 0:
         connection = link(d)
-        t, _ = connection.receive()
+        t, _, _ = connection.receive()
         coefficients = connection.report(t, N)
         assert coefficients.shape == (M, N)
         y = encode(coefficients, gradients(t, d)[CODES.subsets(I)])
@@ -265,7 +266,7 @@ def test_end_in_every_phase(calls: int) -> None:
         assert exchange.close()
     elif I == 0:
         connection = link(d)
-        t, _ = connection.receive()
+        t, _, _ = connection.receive()
         assert connection.asked(3600.0), "a request, or the end"
         answer(connection, t, 1, d)
         assert connection.receive() is None

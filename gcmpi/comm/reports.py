@@ -16,7 +16,8 @@ iteration has three phases:
 The server waits for the reports, and then for the messages, at most as long each as the first phase
 took: without a report a worker has finished nothing. What comes later is late: a worker that has
 reported takes newer parameters in place of coefficients, and one that has reported unasked ignores
-a request that crossed its report.
+a request that crossed its report. Who comes late while the server waits for reports or messages
+has its newer parameters with the next iteration: with those of this one it would be late again.
 """
 
 from __future__ import annotations
@@ -71,39 +72,43 @@ class MpiReportExchange(MpiExchange):
         self._collect(
             now, self._send_to_idle, lambda: rule.remaining(~np.isnan(self._reported), now.elapsed)
         )
-        whole, limit = ~np.isnan(self._reported), now.elapsed
-
-        def at_most(end: float, waiting: Callable[[], bool]) -> Callable[[], float]:
-            def remaining() -> float:
-                rule.remaining(whole, now.elapsed)  # which also sees that the run is to end
-                return end - now.elapsed if waiting() else 0.0
-
-            return remaining
-
+        limit = now.elapsed
         busy = self._owes & (self._served == t)
-        to_ask = busy.copy()
+        unasked = busy.copy()
 
         def ask(now: Arrivals) -> None:
-            for i in map(int, np.flatnonzero(to_ask & self._owes)):  # a report may have crossed
-                to_ask[i] = not self._send(i, self._request, now)
+            for i in map(int, np.flatnonzero(unasked & self._owes)):  # a report may have crossed
+                unasked[i] = not self._send(i, self._request, now)
 
-        end = now.elapsed + limit
-        self._collect(now, ask, at_most(end, lambda: bool((self._owes & busy).any())))
+        self._phase(now, limit, rule, ask, lambda: bool((self._owes & busy).any()))
         self._open = False
-
-        used = self._finished > 0
-        unsent = self._coefficients(t)
+        used, unsent = self._finished > 0, self._coefficients(t)
 
         def instruct(now: Arrivals) -> None:
             for i in [i for i, message in unsent.items() if self._send(i, message, now)]:
                 del unsent[i]
 
-        end = now.tick() + limit
-        self._collect(
-            now, instruct, at_most(end, lambda: bool(unsent) or bool((self._owes & used).any()))
-        )
+        self._phase(now, limit, rule, instruct, lambda: bool(unsent or (self._owes & used).any()))
         seconds = seconds_needed(self._reported, self._finished, self._loads)
         return replace(self._end(now), report=Report(self._finished, seconds))
+
+    def _phase(
+        self,
+        now: Arrivals,
+        seconds: float,
+        rule: StopRule,
+        send: Callable[[Arrivals], None],
+        waiting: Callable[[], bool],
+    ) -> None:
+        """Send, and take what comes while there is something to wait for, at most so long."""
+        end = now.tick() + seconds
+
+        def remaining() -> float:
+            # asked on because it also sees that the run is to end
+            rule.remaining(self._finished == self._loads, now.elapsed)
+            return end - now.elapsed if waiting() else 0.0
+
+        self._collect(now, send, remaining)
 
     def _use(self, i: int, now: Arrivals) -> bool:
         """Take worker i's report or answer; False if it is late."""

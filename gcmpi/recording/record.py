@@ -33,7 +33,7 @@ FIELDS: Mapping[str, Field] = {
         "decoded gradient is what the code promises: 1 yes, 0 no, 255 not audited", dtype="u1"
     ),
     "survivors": Field("answer in time", dtype="u1", by_worker=True),
-    "finished": Field("subsets finished when waiting ended, as reported", "1", "i4", True),
+    "finished": Field("subsets finished when waiting ended", dtype="i4", by_worker=True),
     "arrival_seconds": Field("answer's arrival, from the iteration's start", "s", by_worker=True),
     "late_seconds": Field("arrival of an answer that was too late", "s", by_worker=True),
     "compute_seconds": Field("worker's gradients", "s", by_worker=True),

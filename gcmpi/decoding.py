@@ -1,25 +1,29 @@
 """Decoding matrices R (n, m) from a code and the workers that answered.
 
 All decoders here give the least-squares R of the paper, ``argmin ||B R - F||_F`` with zero rows
-for stragglers; they differ in what they may assume and so in what they cost. Choose with
-`decoder_for`; `sparse_least_squares` serves codes too large for a dense `Code`.
+for stragglers, or with a ridge the one that is best for noisy messages, see `ridge`; they differ
+in what they may assume and so in what they cost. Choose with `decoder_for`; `sparse_least_squares`
+serves codes too large for a dense `Code`.
 
 With G = B'B, H = G^-1, P = B'F and X = H P (the decoding matrix when nobody straggles), the
 decoding matrix without the stragglers T is the downdate ``X - H[:, T] H[T, T]^-1 X[T]``: an
 s x s system instead of a new least-squares problem. Normal equations square the condition number,
 so they are used only while cond(G) <= `MAX_CONDITION`: the relative error of R then stays near
 2e-8, below the rounding of float32 messages, and that of Err_S near its square. Otherwise (a rank
-deficient B, n > m k) the rank-revealing `Code.decode` answers.
+deficient B, n > m k) the rank-revealing `Code.decode` answers. A ridge eps is added to the diagonal
+of G as eps times it, which bounds the condition number by about n / eps.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from gcmpi.code import AnyArray, Array, BoolArray, Code
 
+WireType = Literal["float16", "bfloat16", "float32", "float64"]
 MAX_CONDITION = 1e8
 SMALL = 64
 """Workers up to which `Code.decode` is as fast as forming a new Gram matrix."""
@@ -32,7 +36,7 @@ class Decoder(Protocol):
         """Return R, with zero rows for stragglers."""
 
 
-def decoder_for(n: int, *, redrawn: bool) -> Decoder:
+def decoder_for(n: int, *, redrawn: bool, eps: float = 0.0) -> Decoder:
     """Return the fastest decoder for a code of n workers.
 
     Parameters
@@ -41,10 +45,14 @@ def decoder_for(n: int, *, redrawn: bool) -> Decoder:
         The number of workers.
     redrawn
         Whether B changes in every iteration.
+    eps
+        That of a ridge; 0 for none.
     """
     if not redrawn:
-        return Downdate()
-    return least_squares if n <= SMALL else NormalEquations()
+        return Downdate(eps=eps)
+    if n > SMALL:
+        return NormalEquations(eps)
+    return partial(ridge, eps=eps) if eps else least_squares
 
 
 def least_squares(code: Code, survivors: BoolArray) -> Array:
@@ -62,10 +70,12 @@ class Downdate:
     ----------
     keep
         How many decoding matrices to remember.
+    eps
+        That of a ridge; 0 for none.
     """
 
-    def __init__(self, keep: int = 64) -> None:
-        self._keep = keep
+    def __init__(self, keep: int = 64, eps: float = 0.0) -> None:
+        self._keep, self._eps = keep, eps
         self._code: Code | None = None
         self._known: dict[bytes, Array] = {}
 
@@ -93,13 +103,14 @@ class Downdate:
     def _prepare(self, code: Code) -> None:
         self._code = code
         self._known.clear()
-        self._H = inverse(code.B.T @ code.B) if code.n <= code.m * code.k else None
+        wide = code.n > code.m * code.k and not self._eps
+        self._H = None if wide else _ridged_inverse(code.B.T @ code.B, self._eps)
         if self._H is not None:
             self._X = self._H @ (code.B.T @ code.target)
 
     def _solve(self, code: Code, survivors: BoolArray) -> Array:
         if self._H is None:
-            return code.decode(survivors)
+            return _by_factorisation(code, survivors, self._eps)
         T = np.flatnonzero(~survivors)
         rows = self._H[T]  # H is symmetric, and its rows lie together in memory
         R: Array = self._X - rows.T @ np.linalg.solve(rows[:, T], self._X[T])
@@ -113,9 +124,15 @@ class NormalEquations:
     Solves (B_S'B_S) R_S = B_S'F. If all subsets of a worker have the same weight in each part, as
     in `random_diagonal`, B'B is (A'A) o (D'D), the entrywise product, with D (m, n) the weights:
     A'A is computed once, so that forming B'B costs O(n^2 m).
+
+    Parameters
+    ----------
+    eps
+        That of a ridge; 0 for none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, eps: float = 0.0) -> None:
+        self._eps = eps
         self._A: AnyArray | None = None
 
     def __call__(self, code: Code, survivors: BoolArray) -> Array:
@@ -130,9 +147,9 @@ class NormalEquations:
         R = np.zeros((code.n, code.m))
         if not survivors.any():
             return R
-        H = inverse(self._gram(code)[np.ix_(survivors, survivors)])
+        H = _ridged_inverse(self._gram(code)[np.ix_(survivors, survivors)], self._eps)
         if H is None:
-            return code.decode(survivors)
+            return _by_factorisation(code, survivors, self._eps)
         P = code.B.reshape(code.m, code.k, code.n).sum(axis=1).T
         R[survivors] = H @ P[survivors]
         return R
@@ -149,18 +166,45 @@ class NormalEquations:
         return self._AA * (D.T @ D)
 
 
-NOISE_POWER = {"float16": 1e-6, "bfloat16": 6e-5, "float32": 1.4e-14, "float64": 5e-32}
-"""Relative power of the noise of messages: (2 * 2^-p)^2, p the bits that a number is rounded to.
+NOISE_POWER = {"float16": 4e-8, "bfloat16": 2.6e-6, "float32": 1.4e-14, "float64": 5e-32}
+"""Relative power of the noise of messages.
 
-Rounding alone is a twelfth of it; entries far below the largest of a float16 message, and sums
-made in the same type, are off by more.
+For float16 and bfloat16 that of rounding, 2^-2p / 6 for numbers of p bits (measured on Gaussian and
+heavy-tailed gradients, and the eps of the least error there). The gradients behind float32 and
+float64 messages are sums made in that type, which are off by more: (2 * 2^-p)^2.
 """
+SHORT = ("float16", "bfloat16")
+"""Types of messages that are noisier than the gradients in them."""
+
+
+def auto(code: Code, survivors: BoolArray, wire: WireType = "float32") -> Array:
+    """Least squares; for float16 and bfloat16 messages the ridge that matches them.
+
+    Parameters
+    ----------
+    code
+        Any code.
+    survivors : (n,) bool
+        The workers that answered.
+    wire
+        The type of the messages.
+
+    Returns
+    -------
+    R : (n, m)
+
+    Raises
+    ------
+    ValueError
+        If `survivors` is not a boolean array of shape (n,).
+    """
+    return ridge(code, survivors, wire) if wire in SHORT else code.decode(survivors)
 
 
 def ridge(
     code: Code,
     survivors: BoolArray,
-    wire: Literal["float16", "bfloat16", "float32", "float64"] = "float32",
+    wire: WireType = "float32",
     eps: float | None = None,
 ) -> Array:
     """Least squares with a ridge: little error from the code, and little from noisy messages.
@@ -200,11 +244,33 @@ def ridge(
     used = survivors & (norms > 0)
     count = int(used.sum())
     if count:
-        unit = code.B[:, used] / norms[used]
-        stacked = np.vstack([unit, np.sqrt(eps) * np.eye(count)])
-        target = np.vstack([code.target, np.zeros((count, code.m))])
+        stacked, target = ridged(code.B[:, used] / norms[used], code.target, eps)
         R[used] = np.linalg.lstsq(stacked, target, rcond=None)[0] / norms[used, None]
     return R
+
+
+def ridged(B: Array, F: Array, eps: float) -> tuple[Array, Array]:
+    """Return the plain least-squares problem with the same solution as a ridge of eps.
+
+    B over sqrt(eps) D, D the norms of its columns, and F over zeros: (r + n, n) and (r + n, m).
+    """
+    n = B.shape[1]
+    D = np.diag(np.sqrt(eps) * np.linalg.norm(B, axis=0))
+    return np.vstack([B, D]), np.vstack([F, np.zeros((n, F.shape[1]))])
+
+
+def _ridged_inverse(G: Array, eps: float) -> Array | None:
+    """Return (G + eps D^2)^-1, D^2 the diagonal of G; None if R would be wrong by too much.
+
+    With a ridge R may be wrong by a hundredth of the noise that it is for.
+    """
+    if not eps:
+        return inverse(G)
+    return inverse(G + eps * np.diag(np.diagonal(G)), max(MAX_CONDITION, 5e13 * np.sqrt(eps)))
+
+
+def _by_factorisation(code: Code, survivors: BoolArray, eps: float) -> Array:
+    return ridge(code, survivors, eps=eps) if eps else code.decode(survivors)
 
 
 def noise_gain(code: Code, R: Array) -> float:

@@ -54,7 +54,8 @@ class Experiment:
     switch
         Whether m is the same in all iterations or chosen anew, from 1 to m.
     decoder
-        How the server combines what came: optimally (least-squares) or as a source proposes.
+        How the server combines what came: optimally for messages of that type (auto), or by plain
+        least-squares, or as a source proposes.
     relabel
         Whether workers and subsets swap roles at random in every iteration, which makes any fixed
         code on a circulant assignment unbiased.
@@ -90,7 +91,7 @@ class Experiment:
     encoding: str = "random-diagonal"
     m: int = 2
     switch: str = "never"
-    decoder: str = "least-squares"
+    decoder: str = "auto"
     relabel: bool = False
     problem: str = "mlp"
     dataset: str = "mnist-10k"

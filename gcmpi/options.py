@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--encoding", metavar="PART", help="what workers send")
     add("--m", metavar="M", help="communication reduction: messages of d/m numbers")
     add("--switch", metavar="PART", help="never, or observed:tolerance= to change m from 1 to M")
-    add("--decoder", metavar="PART", help="least-squares (optimal), or a source's own")
+    add("--decoder", metavar="PART", help="auto (optimal), least-squares, ridge or a source's own")
     add(
         "--relabel",
         action="store_const",

@@ -302,7 +302,7 @@ def _describe(kind: Any) -> str:
 
 ASSIGNMENTS = Registry("assignment", ["gcmpi.assignments"])
 ENCODINGS = Registry("encoding", ["gcmpi.encodings"], supplied=("A", "m", "rng", "finished"))
-DECODERS = Registry("decoder", ["gcmpi.decoders"], supplied=("code", "survivors"))
+DECODERS = Registry("decoder", ["gcmpi.decoders"], supplied=("code", "survivors", "wire"))
 DATASETS = Registry("dataset", ["gcmpi.problems"], supplied=("rng",))
 PROBLEMS = Registry("problem", ["gcmpi.problems"], supplied=("features", "classes", "dtype"))
 OPTIMIZERS = Registry("optimizer", ["gcmpi.optimizers"])

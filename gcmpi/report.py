@@ -12,6 +12,7 @@ import numpy as np
 
 import gcmpi
 from gcmpi.code import AnyArray
+from gcmpi.decoders import ridge_of
 from gcmpi.run import Run
 from gcmpi.training import Iteration
 from gcmpi.wire import storage
@@ -41,6 +42,7 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
     commit = environment["git_commit"][:12] or "unknown"
     relabelled = ", relabelled in every iteration" if e.relabel else ""
     dirty = " with changes" if environment["git_dirty"] == "yes" else ""
+    ridge = f", ridge {eps:.2g}" if (eps := ridge_of(e.decoder, e.wire)) else ""
     lines = [
         f"gcmpi {gcmpi.__version__}    {environment['command']}",
         f"experiment {e.digest}, seed {e.seed}, git {commit}{dirty}",
@@ -49,7 +51,7 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
         f"problem    {e.problem} on {e.dataset}: d={problem.d} {e.dtype}, "
         f"{e.optimizer}, {e.iterations} iterations",
         f"messages   up {wire.length} x {e.wire}{kept} = {up / 1e3:.4g} kB{''.join(other)}, "
-        f"down {problem.d} x {e.dtype} = {down / 1e3:.4g} kB",
+        f"down {problem.d} x {e.dtype} = {down / 1e3:.4g} kB; decoder {e.decoder}{ridge}",
         f"stragglers {e.stragglers}, wait {e.wait}; decoded gradient divided by alpha = "
         f"{run.alpha[0]:.3g} (0 late) to {run.alpha[code.n // 2]:.3g} ({code.n // 2} late)",
         f"launch     {environment['mpi_library']}; {load}; {threads} BLAS thread(s) a rank",

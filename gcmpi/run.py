@@ -15,7 +15,7 @@ from gcmpi.code import AnyArray, Array, message_length
 from gcmpi.codebook import CodeBook
 from gcmpi.comm.simulated import SimulatedExchange
 from gcmpi.comm.simulated_reports import SimulatedReportExchange
-from gcmpi.decoders import decoder
+from gcmpi.decoders import decoder, ridge_of
 from gcmpi.decoding import Decoder
 from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.experiment import Experiment
@@ -214,25 +214,25 @@ def _what_changes(e: Experiment, books: Mapping[int, CodeBook]) -> str:
 
 
 def _decoder(e: Experiment, codes: CodeBook) -> Decoder:
-    decode = decoder(e.decoder, codes.A.shape[1], redrawn=codes.changes)
+    decode = decoder(e.decoder, codes.A.shape[1], redrawn=codes.changes, wire=e.wire)
     return ByOriginal(decode) if codes.relabel else decode
 
 
 @lru_cache(maxsize=8)
-def _shrinkage(codes: CodeBook) -> Array:
-    """Return 1 - E Err_S / (m k) for every number of stragglers, (n + 1,)."""
-    return alpha(codes.draw, codes.m, seeds.generator(codes.seed, seeds.MONTE_CARLO))
+def _shrinkage(codes: CodeBook, eps: float = 0.0) -> Array:
+    """Return alpha, (n + 1,): without a ridge it is 1 - E Err_S / (m k)."""
+    return alpha(codes.draw, codes.m, seeds.generator(codes.seed, seeds.MONTE_CARLO), eps=eps)
 
 
 def _alpha(e: Experiment, codes: CodeBook) -> Array:
     """Measure alpha for every number of stragglers: E[B_S R] = alpha_s F (paper, section 5)."""
-    decoder_name = DECODERS.parse(e.decoder).name
-    optimal = decoder_name == "least-squares"
-    promise = ENCODINGS[codes.encoding.name] if optimal else DECODERS[decoder_name]
+    eps = ridge_of(e.decoder, e.wire)
+    own = DECODERS[DECODERS.parse(e.decoder).name]
+    promise = own if eps is None else ENCODINGS[codes.encoding.name]
     if e.rescale == "none" or not (promise.traits.unbiased or codes.relabel):
         return np.ones(codes.A.shape[1] + 1)
-    if optimal:
-        values = _shrinkage(codes)
+    if eps is not None:
+        values = _shrinkage(codes, eps)
     else:
         rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
         values = decoder_alpha(codes.code(0), _decoder(e, codes), rng, sets=50)

@@ -25,7 +25,7 @@ from gcmpi.assignments import (
     steiner_triple,
     uncoded,
 )
-from gcmpi.decoding import Downdate
+from gcmpi.decoding import NOISE_POWER, Downdate
 from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS, Spec
 
@@ -409,5 +409,12 @@ def test_decoders_by_name():
     S = np.arange(6) > 1
     found = decoders.decoder("first-of-group:rescale=true", 6, redrawn=False)(code, S)
     assert np.array_equal(found, decoders.first_of_group(code, S, rescale=True))
+    assert decoders.ridge_of("graph") is None
+    assert decoders.ridge_of("least-squares", "float16") == 0
+    assert [decoders.ridge_of("auto", w) > 0 for w in NOISE_POWER] == [True, True, False, False]
+    assert decoders.ridge_of("ridge", "float64") == NOISE_POWER["float64"]
+    assert decoders.ridge_of("ridge:eps=0.5", "float16") == 0.5
+    with pytest.raises(ValueError, match="ridge needs eps > 0, not eps=0"):
+        decoders.ridge_of("ridge:eps=0")
     with pytest.raises(ValueError, match="unknown decoder 'first'"):
         decoders.decoder("first", 6, redrawn=False)

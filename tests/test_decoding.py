@@ -8,15 +8,18 @@ from gcmpi import Code
 from gcmpi.assignments import biregular, coset, cyclic, projective_plane, steiner_triple
 from gcmpi.decoding import (
     MAX_CONDITION,
+    NOISE_POWER,
     Downdate,
     NormalEquations,
+    auto,
     decoder_for,
     equal_weights,
     inverse,
     least_squares,
+    ridge,
     sparse_least_squares,
 )
-from gcmpi.encodings import random_diagonal, random_hadamard, stacked, uncoded
+from gcmpi.encodings import exact_trained, random_diagonal, random_hadamard, stacked, uncoded
 
 RNG = np.random.default_rng(0)
 PLANE, COSET = projective_plane(3), coset(9, 2, (0, 1, 3, 4))
@@ -88,6 +91,32 @@ def test_normal_equations_notice_another_assignment():
 def test_decoders_refuse_survivors_that_are_not_a_mask(make):
     with pytest.raises(ValueError, match="survivors must be booleans"):
         make()(CODES["uncoded"], np.arange(6))
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=CODES)
+@pytest.mark.parametrize("eps", [1e-1, NOISE_POWER["bfloat16"], NOISE_POWER["float16"], 1e-15])
+@pytest.mark.parametrize("make", [lambda eps: Downdate(eps=eps), NormalEquations])
+def test_decoders_with_a_ridge_agree(make, eps, code):
+    decoder, rng = make(eps), np.random.default_rng(1)
+    for q in (0, 0.1, 0.3, 0.6, 0.9, 1):
+        survivors = rng.random(code.n) >= q
+        R, expected = decoder(code, survivors), ridge(code, survivors, eps=eps)
+        assert not R[~survivors].any()
+        # a hundredth of the noise, and what least squares may be off by
+        assert np.allclose(R, expected, rtol=0, atol=(1e-2 * np.sqrt(eps) + 1e-8)
+                           * np.abs(expected).max(initial=1e-9))  # fmt: skip
+
+
+def test_a_ridge_needs_no_factorisation_of_singular_codes(monkeypatch):
+    """An exact code has dependent columns; G + eps D^2 can be inverted all the same."""
+    code = Code(PLANE, exact_trained(PLANE, 2), 2)
+    assert inverse(code.B.T @ code.B) is None
+    survivors = np.arange(13) > 1
+    expected = {wire: auto(code, survivors, wire) for wire in ("float16", "bfloat16")}
+    monkeypatch.setattr(np.linalg, "lstsq", None)
+    for wire, R in expected.items():
+        found = decoder_for(13, redrawn=False, eps=NOISE_POWER[wire])(code, survivors)
+        assert np.allclose(found, R, rtol=0, atol=1e-4 * np.abs(R).max())
 
 
 def test_the_choice_of_decoder():

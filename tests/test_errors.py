@@ -17,6 +17,7 @@ from gcmpi.assignments import (
     projective_plane,
     uncoded,
 )
+from gcmpi.decoding import ridge
 from gcmpi.encodings import random_diagonal, random_hadamard, stacked
 from gcmpi.errors import ErrorEngine, target
 from gcmpi.errors import engine as engine_module
@@ -297,6 +298,20 @@ def test_alpha_is_the_mean_shrinkage_of_the_decoded_gradient():
         lambda rng: random_diagonal(A, m, rng), m, np.random.default_rng(1), counts=[s], draws=draws
     )[0]
     assert abs(found - np.mean(traces)) < 4 * np.std(traces) / np.sqrt(draws)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.3])
+def test_alpha_with_a_ridge_is_the_mean_trace(eps):
+    A = projective_plane(2)
+    B = random_diagonal(A, 2, np.random.default_rng(0), epsilon=0.3)
+    code = Code(A, B, 2)
+    found = errors.alpha(lambda _: B, 2, np.random.default_rng(1), draws=1, sets=400, eps=eps)
+    for s in (0, 2, 7):
+        traces = []
+        for T in itertools.combinations(range(7), s):
+            R = ridge(code, ~np.isin(np.arange(7), T), eps=eps)
+            traces.append(np.sum(code.target * (B @ R)) / 14)
+        assert found[s] == pytest.approx(np.mean(traces), abs=1e-9 if s in (0, 7) else 0.01)
 
 
 def test_alpha_refuses_counts_above_n():

@@ -15,13 +15,14 @@ from gcmpi.assignments import (
     projective_plane,
     quadratic_residue,
 )
-from gcmpi.decoding import NOISE_POWER, noise_gain, ridge
+from gcmpi.decoding import NOISE_POWER, SHORT, noise_gain, ridge
 from gcmpi.encodings import exact_trained, harmonic, random_diagonal, weighted_rank_one
 from gcmpi.encodings.descent import Schedule, descend
 from gcmpi.encodings.frames import dual_frame
 from gcmpi.encodings.harmonic import waves
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
 from gcmpi.relabelling import Relabelling
+from gcmpi.wire import decode_numbers, encode_numbers, storage
 
 REGULAR = {
     "plane of order 3": projective_plane(3),
@@ -218,8 +219,16 @@ def test_a_ridge_is_the_best_decoder_for_noisy_messages():
             moved = R + 1e-3 * step * survivors[:, None]
             assert risk(moved, eps) > risk(R, eps)
     assert np.allclose(ridge(code, survivors, wire="float64"), plain)
-    for wire in ("float16", "float32", "float64"):
+    for wire in ("float32", "float64"):
         assert NOISE_POWER[wire] == pytest.approx(float(np.finfo(wire).eps) ** 2, rel=0.1)
+
+
+@pytest.mark.parametrize("wire", SHORT)
+def test_the_noise_of_short_messages_is_that_of_rounding(wire):
+    y = np.random.default_rng(6).standard_normal(100_000)
+    sent, arrived = np.empty(len(y), storage(wire)), np.empty_like(y)
+    decode_numbers(sent, wire, encode_numbers(y, wire, sent), arrived)
+    assert NOISE_POWER[wire] == pytest.approx(np.sum((arrived - y) ** 2) / np.sum(y**2), rel=0.1)
 
 
 def test_a_ridge_helps_where_survivors_are_nearly_singular():

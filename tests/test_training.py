@@ -314,6 +314,21 @@ def test_baselines_train_with_the_decoder_of_their_source(assignment, encoding, 
     assert rows[-1].loss < 0.6 * rows[0].loss
 
 
+def test_short_messages_are_decoded_with_a_ridge():
+    """An exact code with as many stragglers as it can do: rounding does not blow up."""
+    same = {"assignment": "projective-plane:order=5", "encoding": "exact-trained", "m": 2,
+            "wait": "fastest:27", "wire": "bfloat16", "iterations": 30}  # fmt: skip
+    worst = {}
+    for decoder in ("auto", "least-squares"):
+        _, rows = train(make(**same, decoder=decoder))
+        assert all(row.check == 1 for row in rows)
+        worst[decoder] = max(row.gradient_error for row in rows)
+    assert 4 * worst["auto"] < worst["least-squares"]
+    alphas = [make(**same, relabel=True, decoder=d).alpha for d in ("auto", "ridge:eps=0.3")]
+    assert alphas[0][0] == pytest.approx(1, abs=1e-4)
+    assert alphas[1][0] < 0.9
+
+
 def test_decoder_refuses_a_code_that_it_does_not_serve():
     with pytest.raises(ValueError, match="graph"):
         make(decoder="graph")

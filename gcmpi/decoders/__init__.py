@@ -1,4 +1,4 @@
-"""Decoders by name: ``least-squares``, optimal for every code, and what each source proposes.
+"""Decoders by name: least squares for every code, and what each source proposes.
 
 One function is one decoder: ``(code, survivors, options...) -> R (n, m)`` with zero rows for
 stragglers. The fixed ones read from the code, once, what they need of it, and refuse codes they
@@ -12,7 +12,16 @@ from functools import partial
 from gcmpi.decoders.equal_weights import bibd, expander, one_step, plain_sum
 from gcmpi.decoders.exact import block, first_of_group, vandermonde
 from gcmpi.decoders.graph import graph
-from gcmpi.decoding import Decoder, decoder_for, least_squares, ridge
+from gcmpi.decoding import (
+    NOISE_POWER,
+    SHORT,
+    Decoder,
+    WireType,
+    auto,
+    decoder_for,
+    least_squares,
+    ridge,
+)
 from gcmpi.registry import DECODERS, Spec
 
 __all__ = [
@@ -24,24 +33,57 @@ __all__ = [
     "graph",
     "one_step",
     "plain_sum",
+    "ridge_of",
     "vandermonde",
 ]
 
+DECODERS.register("auto")(auto)
 DECODERS.register("least-squares")(least_squares)
-DECODERS.register("ridge", {"wire": "float16"})(ridge)
+DECODERS.register("ridge", {"eps": 1e-6})(ridge)
 
 
-def decoder(spec: Spec | str, n: int, *, redrawn: bool) -> Decoder:
+def ridge_of(spec: Spec | str, wire: WireType = "float32") -> float | None:
+    """Return the eps of a decoder that is optimal, 0 for plain least squares, else None.
+
+    Parameters
+    ----------
+    spec
+        Its name and options.
+    wire
+        The type of the messages.
+
+    Raises
+    ------
+    ValueError
+        If there is no such decoder or option, or eps is not positive.
+    """
+    spec = DECODERS.parse(spec) if isinstance(spec, str) else spec
+    match spec.name:
+        case "least-squares":
+            return 0.0
+        case "auto":
+            return NOISE_POWER[wire] if wire in SHORT else 0.0
+        case "ridge":
+            eps = spec.options.get("eps", NOISE_POWER[wire])
+            if not (isinstance(eps, float) and eps > 0):
+                raise ValueError(f"ridge needs eps > 0, not eps={eps}")
+            return eps
+    return None
+
+
+def decoder(spec: Spec | str, n: int, *, redrawn: bool, wire: WireType = "float32") -> Decoder:
     """Return a new decoder for a code of n workers.
 
     Parameters
     ----------
     spec
-        Its name and options. For ``least-squares`` it is the fastest: `decoding.decoder_for`.
+        Its name and options. Of the optimal ones it is the fastest: `decoding.decoder_for`.
     n
         The number of workers.
     redrawn
         Whether B changes in every iteration.
+    wire
+        The type of the messages.
 
     Raises
     ------
@@ -49,7 +91,8 @@ def decoder(spec: Spec | str, n: int, *, redrawn: bool) -> Decoder:
         If there is no such decoder or option.
     """
     spec = DECODERS.parse(spec) if isinstance(spec, str) else spec
-    if spec.name == "least-squares":
-        return decoder_for(n, redrawn=redrawn)
+    eps = ridge_of(spec, wire)
+    if eps is not None:
+        return decoder_for(n, redrawn=redrawn, eps=eps)
     fixed: Decoder = partial(DECODERS[spec.name].function, **spec.options)
     return fixed

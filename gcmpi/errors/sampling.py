@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcmpi.code import Array, BoolArray, IntArray
+from gcmpi.decoding import ridged
 from gcmpi.errors.engine import ErrorEngine, target
 
 Draw = Callable[[np.random.Generator], Array]
@@ -194,6 +195,7 @@ def alpha(
     counts: Sequence[int] | None = None,
     draws: int = 200,
     sets: int = 1,
+    eps: float = 0.0,
 ) -> Array:
     """Return alpha_s = 1 - E[Err_S] / (m k) for each straggler count s, shape (c,).
 
@@ -213,6 +215,9 @@ def alpha(
         Straggler counts; all of 0 to n unless given.
     draws, sets
         Encodings, and random sets of each size for each encoding.
+    eps
+        That of a ridge: the trace of F'B_S R is then m k minus the least value of
+        ||B R - F||^2 + eps ||D R||^2, see `gcmpi.decoding.ridge`.
 
     Raises
     ------
@@ -224,7 +229,7 @@ def alpha(
     Munim and Ramamoorthy, arXiv 2603.22514, section 5: the trace of F'B_S R is m k - Err_S.
     """
     means = []
-    for engine, sets_rng in _sources(_code_errors(draw, m), rng, draws, sets, None):
+    for engine, sets_rng in _sources(_code_errors(draw, m, eps), rng, draws, sets, None):
         counts = range(engine.n + 1) if counts is None else counts
         check_counts(counts, engine.n)
         errors = engine.nested(orders(engine.n, sets, sets_rng), counts)
@@ -252,14 +257,17 @@ def check_counts(counts: npt.ArrayLike, n: int) -> None:
         raise ValueError(f"the number of stragglers must be in 0..{n}, not {wrong[0]}")
 
 
-def _code_errors(draw: Draw, m: int) -> Callable[[np.random.Generator], ErrorEngine]:
+def _code_errors(
+    draw: Draw, m: int, eps: float = 0.0
+) -> Callable[[np.random.Generator], ErrorEngine]:
     last: tuple[Array, ErrorEngine] | None = None
 
     def make(rng: np.random.Generator) -> ErrorEngine:
         nonlocal last
         B = draw(rng)
         if last is None or B is not last[0]:  # a fixed code may give the same array every time
-            last = B, ErrorEngine(B, target(B, m))
+            F = target(B, m)
+            last = B, ErrorEngine(*(ridged(B, F, eps) if eps else (B, F)))
         return last[1]
 
     return make

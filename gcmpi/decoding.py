@@ -169,9 +169,9 @@ class NormalEquations:
 NOISE_POWER = {"float16": 4e-8, "bfloat16": 2.6e-6, "float32": 1.4e-14, "float64": 5e-32}
 """Relative power of the noise of messages.
 
-For float16 and bfloat16 that of rounding, 2^-2p / 6 for numbers of p bits (measured on Gaussian and
-heavy-tailed gradients, and the eps of the least error there). The gradients behind float32 and
-float64 messages are sums made in that type, which are off by more: (2 * 2^-p)^2.
+For float16 and bfloat16 that of rounding, 2^-2p / 6 for numbers of p bits (measured on Gaussian
+messages; the least error is at about this eps). The gradients behind float32 and float64 messages
+are sums made in that type, which are off by more: (2 * 2^-p)^2.
 """
 SHORT = ("float16", "bfloat16")
 """Types of messages that are noisier than the gradients in them."""

@@ -122,9 +122,10 @@ def timing(columns: Mapping[str, AnyArray]) -> str:
         if known.size:
             cells = [*np.percentile(known, percentiles), known.max()]
             lines.append(f"  {name:<18}" + "".join(f"{cell:12.2f}" for cell in cells))
-    used, often = np.unique(columns["m"], return_counts=True)
+    m = columns["m"][columns["m"] > 0]  # unknown where an older version began the run
+    used, often = np.unique(m, return_counts=True)
     if used.size > 1:
-        shares = ", ".join(f"{m} in {c}" for m, c in zip(used, often, strict=True))
+        shares = ", ".join(f"{u} in {c}" for u, c in zip(used, often, strict=True))
         lines.append(f"# m {shares} iterations")
     survivors = columns["survivors"].sum(axis=1)
     lines.append(
@@ -205,7 +206,8 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
         target, seconds = run.experiment.target_accuracy, figures["seconds_to_target"]
         when = "not reached" if seconds is None else f"reached after {seconds:.2f} s of training"
         lines.append(f"# target accuracy {target:g}: {when}")
-    errors = columns["approximation_error"] / (columns["m"] * run.A.shape[0])
+    known = columns["m"] > 0
+    errors = columns["approximation_error"][known] / (columns["m"][known] * run.A.shape[0])
     lost = float(np.median(errors)) if errors.size else 0.0
     if lost > 0.5:
         lines.append(

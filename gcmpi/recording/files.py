@@ -104,7 +104,7 @@ def _write_code(group: Any, description: Description, columns: Mapping[str, AnyA
     count = _scale(group, "straggler_count", np.arange(n + 1))
     name = "the gradient decoded with so many stragglers is divided by it"
     _dataset(group, "alpha_by_straggler_count", description.alpha, name, scales=(count,))
-    divisors = columns["divisor"]
+    divisors = columns["divisor"][np.isfinite(columns["divisor"])]
     alpha = float(divisors.mean()) if divisors.size else float("nan")
     _dataset(group, "alpha", alpha, "mean shrinkage of the decoded gradient, divided out")
 

@@ -266,6 +266,35 @@ def holder_bound(A: AnyArray, m: int, s: int) -> float:
     )
 
 
+def independent_holder_bound(A: AnyArray, m: int, odds: Array) -> float:
+    """Return a lower bound on E Err_S for any encoding when workers straggle by themselves.
+
+    A subset with h < m surviving workers loses at least m - h of its parts. The number h of its
+    holders that survive is a sum of independent indicators with different probabilities
+    (Poisson-binomial): its law up to m - 1 is built worker by worker.
+
+    Parameters
+    ----------
+    odds : (n,)
+        Each worker's probability to straggle.
+
+    Raises
+    ------
+    ValueError
+        If these are not n probabilities.
+    """
+    k, n = A.shape
+    if np.shape(odds) != (n,) or not ((odds >= 0) & (odds <= 1)).all():
+        raise ValueError(f"needs n={n} probabilities as odds, not {odds}")
+    law = np.zeros((k, m))  # P(h = 0), .., P(h = m - 1) of each subset
+    law[:, 0] = 1.0
+    for i, q in enumerate(odds):
+        held = A[:, i] != 0
+        one_more = np.pad(law[held, :-1], ((0, 0), (1, 0)))
+        law[held] = q * law[held] + (1 - q) * one_more
+    return float(law.sum(axis=0) @ (m - np.arange(m)))
+
+
 def diagonal_floor(A: AnyArray, m: int, s: int) -> float:
     """Return a lower bound on Err_S for any S, if every block is A times a diagonal.
 

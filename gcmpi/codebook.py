@@ -7,7 +7,7 @@ have finished is the server's alone, which tells them their coefficients.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +37,8 @@ class CodeBook:
         that is made of reports, the B with which everybody has finished everything.
     relabel
         Whether workers, subsets and parts of the fixed code get new names in every iteration.
+    odds : (n,) or None
+        Each worker's probability to straggle, where it is known, for encodings that use it.
     """
 
     A: AnyArray
@@ -45,10 +47,18 @@ class CodeBook:
     seed: int
     fixed: Array | None
     relabel: bool = False
+    odds: Array | None = None
 
     @classmethod
     def build(
-        cls, A: AnyArray, m: int, encoding: Spec, seed: int, *, relabel: bool = False
+        cls,
+        A: AnyArray,
+        m: int,
+        encoding: Spec,
+        seed: int,
+        *,
+        relabel: bool = False,
+        odds: Array | None = None,
     ) -> CodeBook:
         """Make the code book of a run, and with it the B of an encoding that keeps it.
 
@@ -59,7 +69,9 @@ class CodeBook:
         """
         if relabel:
             check_circulant(A)
-        book = cls(A, m, encoding, seed, None)
+        if relabel and odds is not None:  # every worker plays every other as often
+            odds = np.full(A.shape[1], odds.mean())
+        book = cls(A, m, encoding, seed, None, odds=odds)
         first = book.draw(seeds.generator(seed, seeds.CODE))
         Code(A, first, m)
         traits = ENCODINGS[encoding.name].traits
@@ -68,13 +80,13 @@ class CodeBook:
             raise ValueError(
                 f"--relabel is for encodings that stay the same: {encoding.name} is {how}"
             )
-        return book if traits.redrawn else cls(A, m, encoding, seed, first, relabel)
+        return book if traits.redrawn else replace(book, fixed=first, relabel=relabel)
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Return the encoding matrix that `rng` gives, shape (m * k, n); the fixed one if any."""
         if self.fixed is not None:
             return self.fixed
-        B: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng)
+        B: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng, odds=self.odds)
         return B
 
     @property

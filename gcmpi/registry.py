@@ -301,7 +301,9 @@ def _describe(kind: Any) -> str:
 
 
 ASSIGNMENTS = Registry("assignment", ["gcmpi.assignments"])
-ENCODINGS = Registry("encoding", ["gcmpi.encodings"], supplied=("A", "m", "rng", "finished"))
+ENCODINGS = Registry(
+    "encoding", ["gcmpi.encodings"], supplied=("A", "m", "rng", "odds", "finished")
+)
 DECODERS = Registry("decoder", ["gcmpi.decoders"], supplied=("code", "survivors", "wire"))
 DATASETS = Registry("dataset", ["gcmpi.problems"], supplied=("rng",))
 PROBLEMS = Registry("problem", ["gcmpi.problems"], supplied=("features", "classes", "dtype"))

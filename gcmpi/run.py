@@ -34,6 +34,7 @@ from gcmpi.registry import (
 )
 from gcmpi.relabelling import ByOriginal
 from gcmpi.reporting import PartWorker
+from gcmpi.stragglers import StragglerModel, odds
 from gcmpi.switching import Switch
 from gcmpi.training import Coding, Exchange, Member, Shard, Shared, Worker, shard
 from gcmpi.waiting import StopRule
@@ -149,13 +150,13 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     """
     e = experiment
     k, n = A.shape
-    books = {m: _code_book(e, A, m) for m in _family(e)}
+    stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
+    books = {m: _code_book(e, A, m, stragglers) for m in _family(e)}
     if len(books) > 1 and books[e.m].reported:
         raise ValueError(
             f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
             "made of what workers report, with the m of --m"
         )
-    stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
     WAITING.build(e.wait).begin(books[e.m].code(0))
     OPTIMIZERS.build(e.optimizer)
     dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
@@ -192,10 +193,12 @@ def _family(e: Experiment) -> range:
     return range(e.m if SWITCHES.parse(e.switch).name == "never" else 1, e.m + 1)
 
 
-def _code_book(e: Experiment, A: AnyArray, m: int) -> CodeBook:
+def _code_book(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> CodeBook:
     """Return the codes of one m, if there are any and the decoder serves them."""
     try:
-        codes = CodeBook.build(A, m, ENCODINGS.parse(e.encoding), e.seed, relabel=e.relabel)
+        codes = CodeBook.build(
+            A, m, ENCODINGS.parse(e.encoding), e.seed, relabel=e.relabel, odds=odds(stragglers)
+        )
         _decoder(e, codes)(codes.code(0), np.ones(A.shape[1], dtype=np.bool_))
     except ValueError as error:
         if m == e.m:

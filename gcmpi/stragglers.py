@@ -33,6 +33,16 @@ class StragglerModel(Protocol):
         ...
 
 
+def odds(model: StragglerModel) -> Array | None:
+    """Return each worker's probability to straggle in an iteration, (n,); None if not known.
+
+    Known for ``bernoulli`` and ``markov``, by their q and rates: whom the server finds late among
+    workers with other delays depends on its wait rule and on the machine. A slow worker of
+    ``markov`` counts as late.
+    """
+    return model.odds if isinstance(model, Bernoulli | Markov) else None
+
+
 @STRAGGLERS.register("none")
 @dataclass(frozen=True)
 class NoStragglers:
@@ -60,11 +70,14 @@ class Bernoulli:
     def __post_init__(self) -> None:
         _probabilities("bernoulli", self.q, self.rates, self.n)
 
+    @property
+    def odds(self) -> Array:
+        """Each worker's probability to straggle, (n,)."""
+        return _probabilities("bernoulli", self.q, self.rates, self.n)
+
     def delays(self, t: int) -> Array:
         """Return 0 or infinity for each worker, shape (n,)."""
-        q = _probabilities("bernoulli", self.q, self.rates, self.n)
-        late = _uniform(self.seed, t, self.n) < q
-        return np.where(late, np.inf, 0.0)
+        return np.where(_uniform(self.seed, t, self.n) < self.odds, np.inf, 0.0)
 
 
 @STRAGGLERS.register("shifted-exponential", {"mean": 0.02, "shift": 0.01})
@@ -167,9 +180,14 @@ class Markov:
                 f"stay >= {2 - 1 / q.max():.3g}, not {self.stay:g}"
             )
 
+    @property
+    def odds(self) -> Array:
+        """Each worker's probability to be slow, (n,)."""
+        return _probabilities("markov", self.q, self.rates, self.n)
+
     def delays(self, t: int) -> Array:
         """Return the delays of iteration t, shape (n,)."""
-        q = _probabilities("markov", self.q, self.rates, self.n)
+        q = self.odds
         # P(fast -> slow) that makes q the stationary fraction of slow workers
         enter = np.divide(q * (1 - self.stay), 1 - q, out=np.zeros(self.n), where=q < 1)
         while len(self._phases) <= t:

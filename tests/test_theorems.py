@@ -20,6 +20,7 @@ from gcmpi.encodings import exact_trained, harmonic, random_diagonal, weighted_r
 from gcmpi.encodings.descent import Schedule, descend
 from gcmpi.encodings.frames import dual_frame
 from gcmpi.encodings.harmonic import waves
+from gcmpi.encodings.laws import Uniform
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
 from gcmpi.relabelling import Relabelling
 from gcmpi.wire import decode_numbers, encode_numbers, storage
@@ -65,7 +66,7 @@ def test_no_optimised_diagonal_is_below_the_floor_and_it_is_nearly_reached(m):
     rng = np.random.default_rng(1)
     start = [rng.standard_normal((m, n))]
     schedule = Schedule(400, 0.1, (1e-2, 1e-6))
-    (D,) = descend(start, encode, m, 0, schedule, rng, lambda *_: None)
+    (D,) = descend(start, encode, m, Uniform(n, 0).step, schedule, rng, lambda *_: None)
     error = Code(A, diagonal(A, D), m).error(np.ones(n, dtype=bool))
     floor = bounds.diagonal_floor(A, m, 0)
     assert floor - 1e-9 <= error <= 1.03 * floor

@@ -14,6 +14,7 @@ from gcmpi.assignments import (
 from gcmpi.encodings import exact_trained, harmonic, ship, store
 from gcmpi.encodings.descent import Schedule, descend
 from gcmpi.encodings.frames import Holders
+from gcmpi.encodings.laws import Uniform
 from gcmpi.encodings.objective import Stragglers, decodings, mean_and_gradient, unit_columns
 from gcmpi.encodings.trained import Frame
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
@@ -197,7 +198,7 @@ def test_descent_tells_every_step():
         [B],
         lambda p: (p[0], lambda g: [g]),
         1,
-        1,
+        Uniform(4, 1).step,
         Schedule(7, 0.1, (1e-2, 1e-3)),
         rng,
         lambda done, _: told.append(done),

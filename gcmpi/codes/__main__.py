@@ -57,10 +57,15 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--m", type=int, default=2, help="messages of d/m numbers")
     for sub in (show, error, worst, compare, stability):
         sub.add_argument("--seed", type=_natural, default=0, help="of encodings and straggler sets")
-    for sub in (error, worst):
-        sub.add_argument(
-            "--stragglers", metavar="S,S,..", help="how many, e.g. 0,3,7 or 0-8; to n/4 by default"
-        )
+    error.add_argument(
+        "--stragglers",
+        metavar="S,S,..|MODEL",
+        help="how many, e.g. 0,3,7 or 0-8, to n/4 by default; or a model of silent workers that "
+        "the code is for, e.g. bernoulli:q=0.1,rates=1+1+5",
+    )
+    worst.add_argument(
+        "--stragglers", metavar="S,S,..", help="how many, e.g. 0,3,7 or 0-8; to n/4 by default"
+    )
     error.add_argument(
         "--probability",
         type=float,

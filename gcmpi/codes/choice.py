@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, Code
-from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
+from gcmpi.code import AnyArray, Array, BoolArray, Code
+from gcmpi.registry import ASSIGNMENTS, ENCODINGS, STRAGGLERS, Spec
+from gcmpi.stragglers import StragglerModel, odds
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,16 +20,22 @@ class Choice:
     ----------
     A : (k, n)
         The assignment matrix.
+    model
+        The straggler model that the code is for, if one is given.
     """
 
     assignment: Spec
     encoding: Spec
     m: int
     A: AnyArray
+    model: Spec | None = None
 
     @classmethod
-    def parse(cls, assignment: str, encoding: str, m: int) -> Choice:
+    def parse(cls, assignment: str, encoding: str, m: int, stragglers: str | None = None) -> Choice:
         """Build the assignment, and an encoding matrix to see that it can be done.
+
+        `stragglers` may name a straggler model, which the code is then for; other texts are left
+        to `counts`.
 
         Raises
         ------
@@ -37,7 +45,10 @@ class Choice:
         if m < 1:
             raise ValueError(f"m must be at least 1, not {m}")
         first, second = ASSIGNMENTS.parse(assignment), ENCODINGS.parse(encoding)
-        choice = cls(first, second, m, ASSIGNMENTS.build(first))
+        model = None
+        if stragglers is not None and stragglers[:1].isalpha():
+            model = STRAGGLERS.parse(stragglers)
+        choice = cls(first, second, m, ASSIGNMENTS.build(first), model)
         Code(choice.A, choice.draw(np.random.default_rng(0)), m)
         return choice
 
@@ -63,8 +74,37 @@ class Choice:
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Return an encoding matrix (m * k, n)."""
-        B: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng)
+        B: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng, odds=self.odds)
         return B
+
+    @cached_property
+    def odds(self) -> Array | None:
+        """Each worker's probability to straggle, (n,), where a model is given that says so."""
+        return None if self.model is None else odds(self._stragglers(0))
+
+    def survivors(self, sets: int, seed: int) -> BoolArray:
+        """Return who answers in the first iterations of the model, (sets, n).
+
+        Raises
+        ------
+        ValueError
+            If the model makes workers late by some time: who straggles is then up to the server.
+        """
+        model = self._stragglers(seed)
+        delays: Array = np.array([model.delays(t) for t in range(sets)])
+        if not ((delays == 0) | np.isinf(delays)).all():
+            raise ValueError(
+                f"--stragglers {self.model} delays workers by some time; whom the server waits for "
+                "depends on its rule: take a model of silent workers, such as bernoulli:q=0.25 or "
+                "markov:q=0.25,delay=inf"
+            )
+        answers: BoolArray = delays == 0
+        return answers
+
+    def _stragglers(self, seed: int) -> StragglerModel:
+        assert self.model is not None
+        model: StragglerModel = STRAGGLERS.build(self.model, n=self.n, seed=seed)
+        return model
 
     def counts(self, text: str | None) -> list[int]:
         """Read straggler counts as in ``0,3,5-8``; 0 to n/4 without a text.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -85,9 +84,12 @@ def show(options: argparse.Namespace) -> None:
 
 def error(options: argparse.Namespace) -> None:
     """Print the error for each number of stragglers, between its bounds."""
-    choice = _choice(options)
+    choice = _choice(options, options.stragglers)
     if options.probability is not None:
         _error_bernoulli(options, choice)
+        return
+    if choice.model is not None:
+        _error_model(options, choice)
         return
     curve = _curve(options, choice, choice.counts(options.stragglers))
     if options.plot:
@@ -105,7 +107,7 @@ def error(options: argparse.Namespace) -> None:
 
 
 def _error_bernoulli(options: argparse.Namespace, choice: Choice) -> None:
-    q, n = options.probability, choice.n
+    q = options.probability
     if options.stragglers is not None or options.plot:
         raise ValueError("--probability goes with neither --stragglers nor --plot")
     if not 0 <= q <= 1:
@@ -120,16 +122,46 @@ def _error_bernoulli(options: argparse.Namespace, choice: Choice) -> None:
         sets=options.sets,
         progress=Progress(choice.name),
     )
-    lower = sum(
-        math.comb(n, s) * q**s * (1 - q) ** (n - s) * bounds.holder_bound(choice.A, choice.m, s)
-        for s in range(n + 1)
-    )
+    lower = bounds.independent_holder_bound(choice.A, choice.m, np.full(choice.n, q))
     if options.json:
         print_json([{"q": q, **statistics(found), "bound": None, "lower_bound": lower}])
         return
     _print_setting(options, choice, "each worker straggling with probability q")
     headings = ("q", "mean", "+-", "median", "P90", "P99", "max", "lower bound")
     table(headings, [(q, *_columns(found), lower)])
+
+
+def _error_model(options: argparse.Namespace, choice: Choice) -> None:
+    if options.plot:
+        raise ValueError("--plot draws errors over numbers of stragglers, not for a model of them")
+    _check_size(options, 1)
+    found, lower, mean = _under_model(options, choice)
+    model = str(choice.model)
+    if options.json:
+        print_json([{"stragglers": model, "s": mean, **statistics(found), "lower_bound": lower}])
+        return
+    _print_setting(options, choice, f"{model}, the same for each draw")
+    headings = ("mean s", "mean", "+-", "median", "P90", "P99", "max", "lower bound")
+    table(headings, [(mean, *_columns(found), lower)])
+
+
+def _under_model(
+    options: argparse.Namespace, choice: Choice
+) -> tuple[errors.Summary, float | None, float]:
+    """Return the errors under a straggler model, a lower bound and the mean number of them."""
+    survivors = choice.survivors(options.sets, options.seed)
+    found = errors.sample_given(
+        choice.draw,
+        choice.m,
+        survivors,
+        seeds.generator(options.seed, seeds.MONTE_CARLO),
+        draws=options.draws,
+        progress=Progress(choice.name),
+    )
+    lower = None
+    if choice.odds is not None:
+        lower = bounds.independent_holder_bound(choice.A, choice.m, choice.odds)
+    return found, lower, float(np.sum(~survivors, axis=1).mean())
 
 
 def worst(options: argparse.Namespace) -> None:
@@ -220,8 +252,8 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
-def _choice(options: argparse.Namespace) -> Choice:
-    return Choice.parse(options.assignment, options.encoding, options.m)
+def _choice(options: argparse.Namespace, stragglers: str | None = None) -> Choice:
+    return Choice.parse(options.assignment, options.encoding, options.m, stragglers)
 
 
 def _curve(options: argparse.Namespace, choice: Choice, counts: list[int]) -> errors.Curve:

@@ -12,14 +12,14 @@ import numpy as np
 from gcmpi.code import Array
 from gcmpi.encodings.objective import Stragglers, mean_and_gradient
 
-SETS = 64
-"""Straggler sets a step, at least."""
 FIRST, SECOND = 0.9, 0.999
 """How much of the running means of gradient and squared gradient is kept in a step (Adam)."""
 
 Parameters = list[Array]
 Backward = Callable[[Array], Parameters]
 """Turns the derivative by B (m * k, n) into those by the parameters."""
+Draw = Callable[[Array, np.random.Generator], Stragglers]
+"""Gives the straggler sets of a step for the B of that step."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,12 @@ def descend(
     parameters: Parameters,
     encode: Callable[[Parameters], tuple[Array, Backward]],
     m: int,
-    most: int,
+    draw: Draw,
     schedule: Schedule,
     rng: np.random.Generator,
     tell: Callable[[int, float], None],
 ) -> Parameters:
-    """Return parameters of a code with a small mean error for 0 to `most` stragglers.
-
-    Every number of stragglers counts the same; every step draws new sets.
+    """Return parameters of a code with a small mean error over the straggler sets of `draw`.
 
     Parameters
     ----------
@@ -63,8 +61,8 @@ def descend(
         Makes B (m * k, n) of parameters.
     m
         Communication reduction factor.
-    most
-        The largest number of stragglers.
+    draw
+        Gives the straggler sets of each step.
     schedule
         How long and how fast.
     rng
@@ -72,7 +70,6 @@ def descend(
     tell
         Told the number of steps done and the mean error, after each step.
     """
-    counts = np.tile(np.arange(most + 1), -(-SETS // (most + 1)))
     first = [np.zeros_like(p) for p in parameters]
     second = [np.zeros_like(p) for p in parameters]
     for step in range(schedule.steps):
@@ -80,8 +77,7 @@ def descend(
         start, end = schedule.ridge
         eps = start * (end / start) ** done
         B, backward = encode(parameters)
-        sets = Stragglers.draw(B.shape[1], counts, rng)
-        mean, gradient = mean_and_gradient(B, m, sets, eps)
+        mean, gradient = mean_and_gradient(B, m, draw(B, rng), eps)
         rate = schedule.rate * (1 + np.cos(np.pi * done)) / 2
         moved = []
         for i, (p, g) in enumerate(zip(parameters, backward(gradient), strict=True)):

@@ -8,13 +8,16 @@ import numpy as np
 
 from gcmpi.code import AnyArray, Array, IntArray
 from gcmpi.encodings import store
-from gcmpi.encodings.frames import dual_frame, largest_t, most_stragglers
-from gcmpi.encodings.objective import Stragglers, losses
+from gcmpi.encodings.frames import dual_frame, largest_t
+from gcmpi.encodings.laws import Independent, Law, Uniform, expected
+from gcmpi.encodings.objective import Stragglers
 from gcmpi.registry import ENCODINGS
 
 VERSION = "harmonic 1"
 SETS = 96
 """Straggler sets that a choice of frequencies is judged by."""
+FINALISTS, FINAL_SETS = 10, 4096
+"""The best choices are judged again, by so many sets of the stragglers of a run."""
 RIDGE = 1e-6
 """Relative noise power of the messages it is judged at: that of float16."""
 
@@ -31,6 +34,7 @@ def harmonic(
     t: int | None = None,
     stragglers: int | None = None,
     choices: int = 300,
+    odds: Array | None = None,
 ) -> Array:
     """Harmonic: exact up to t stragglers, a small error beyond, closed form.
 
@@ -59,6 +63,9 @@ def harmonic(
         Numbers of stragglers up to this are to be good on average; n/4 unless given.
     choices
         How many choices of frequencies to try.
+    odds : (n,)
+        Each worker's probability to straggle, where the run knows it: unless `stragglers` is
+        given, frequencies and t are those with the least mean error over these stragglers.
 
     Returns
     -------
@@ -76,12 +83,15 @@ def harmonic(
     t = gamma - m with Vandermonde matrices that of Ye and Abbe, arXiv 1802.03475.
     """
     largest = largest_t(A, m, "harmonic", t)
-    most = most_stragglers(A.shape[1], stragglers, "harmonic")
+    n = A.shape[1]
+    law: Law = expected(n, "harmonic", stragglers, odds)
+    if odds is not None and stragglers is None:
+        law = Independent(odds)
     if choices < 1:
         raise ValueError(f"harmonic needs at least one choice of frequencies, not {choices}")
-    ts = [t] if t is not None else list(range(min(largest, most) + 1))
-    name = store.key(VERSION, A, m, ts=str(ts), most=most, choices=choices)
-    return store.find_or_make(name, A, m, lambda: _best(A, m, ts, most, choices))
+    ts = [t] if t is not None else list(range(min(largest, law.most) + 1))
+    name = store.key(VERSION, A, m, ts=str(ts), choices=choices, **law.key)
+    return store.find_or_make(name, A, m, lambda: _best(A, m, ts, law, choices))
 
 
 def waves(n: int, frequencies: Frequencies) -> Array:
@@ -98,26 +108,35 @@ def waves(n: int, frequencies: Frequencies) -> Array:
     return np.stack(columns, axis=1) if columns else np.zeros((n, 0))
 
 
-def _best(A: AnyArray, m: int, ts: list[int], most: int, choices: int) -> Array:
+def _best(A: AnyArray, m: int, ts: list[int], law: Law, choices: int) -> Array:
     """Return the encoding with the least mean error of the choices for these t."""
     n = A.shape[1]
     rng = np.random.default_rng(0)
-    counts = np.arange(SETS) * most // (SETS - 1) if most else np.zeros(1, dtype=np.intp)
-    sets = Stragglers.draw(n, counts, rng)
+    if isinstance(law, Uniform):
+        counts = (
+            np.arange(SETS) * law.most // (SETS - 1) if law.most else np.zeros(1, dtype=np.intp)
+        )
+        sets = Stragglers.draw(n, counts, rng)
+    else:
+        sets = law.judge(2 * SETS, rng)
     orders = _orders(A)
-    best, least = None, np.inf
+    scored: list[tuple[float, Array]] = []
     for t in ts:
         for R, Z, order in _choices(n, m, t, len(orders), max(1, choices // len(ts)), rng):
             B = dual_frame(A, np.hstack([waves(n, R), waves(n, Z)])[orders[order]], m)
-            loss = float(losses(B, m, sets, RIDGE).mean()) if B is not None else np.inf
-            if loss < least:
-                best, least = B, loss
-    if best is None:
+            if B is not None:
+                scored.append((law.loss(B, m, sets, RIDGE), B))
+    scored.sort(key=lambda pair: pair[0])
+    if not isinstance(law, Uniform):  # whose sets differ more
+        sets = law.judge(FINAL_SETS, rng)
+        scored = [(law.loss(B, m, sets, RIDGE), B) for _, B in scored[:FINALISTS]]
+        scored.sort(key=lambda pair: pair[0])
+    if not scored:
         raise ValueError(
             f"harmonic found no frequencies for n={n}, m={m}, t={ts[-1]}"
             + (": they cannot all be odd; use t one less" if n % 2 and m % 2 and ts[-1] % 2 else "")
         )
-    return best
+    return scored[0][1]
 
 
 def _orders(A: AnyArray) -> list[IntArray]:

@@ -25,10 +25,13 @@ class Stragglers:
         Distinct workers in each row; the first of them straggle.
     lost : (sets, p)
         Which of them straggle.
+    weights : (sets,) or None
+        How much each set counts in a mean; all the same if None.
     """
 
     workers: IntArray
     lost: BoolArray
+    weights: Array | None = None
 
     @classmethod
     def draw(cls, n: int, counts: IntArray, rng: np.random.Generator) -> Stragglers:
@@ -36,6 +39,24 @@ class Stragglers:
         p = int(counts.max(initial=0))
         order = rng.random((len(counts), n)).argsort(axis=1)
         return cls(order[:, :p], np.arange(p) < counts[:, None])
+
+    @classmethod
+    def of(cls, late: BoolArray, weights: Array | None = None) -> Stragglers:
+        """Return the sets whose stragglers are marked in the rows of `late` (sets, n)."""
+        counts = late.sum(axis=1, dtype=np.intp)
+        p = int(counts.max(initial=0))
+        order = np.argsort(~late, axis=1, kind="stable")
+        return cls(order[:, :p], np.arange(p) < counts[:, None], weights)
+
+    def late(self, n: int) -> BoolArray:
+        """Return who straggles, (sets, n)."""
+        marks = np.zeros((len(self.workers), n), dtype=np.bool_)
+        np.put_along_axis(marks, self.workers, self.lost, axis=1)
+        return marks
+
+    def mean(self, values: Array) -> float:
+        """Return the mean of one value a set, shape (sets,)."""
+        return float(np.average(values, weights=self.weights))
 
 
 def unit_columns(B: Array) -> tuple[Array, Array]:
@@ -79,9 +100,14 @@ def mean_and_gradient(B: Array, m: int, stragglers: Stragglers, eps: float) -> t
     U, norms = unit_columns(B)
     R, lost = decodings(U, m, stragglers, eps)
     n = B.shape[1]
+    summed = R.sum(axis=0)
+    if stragglers.weights is not None:
+        share = stragglers.weights / stragglers.weights.mean()
+        summed = np.tensordot(share, R, axes=1)
+        R = R * np.sqrt(share)[:, None, None]
     flat = R.transpose(1, 0, 2).reshape(n, -1)
     # the sum over the sets of -(F - U R) R', where row (u, j) of F R' is column u of R
-    gradient = U @ (flat @ flat.T) - np.repeat(R.sum(axis=0).T, B.shape[0] // m, axis=0)
+    gradient = U @ (flat @ flat.T) - np.repeat(summed.T, B.shape[0] // m, axis=0)
     gradient *= 2 / len(lost)
     gradient -= U * np.einsum("ri,ri->i", U, gradient)  # U is scaled to unit norm
-    return float(lost.mean()), gradient / norms
+    return stragglers.mean(lost), gradient / norms

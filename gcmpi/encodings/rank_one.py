@@ -7,9 +7,10 @@ import numpy as np
 from gcmpi.code import AnyArray, Array
 from gcmpi.encodings import store
 from gcmpi.encodings.descent import Backward, Parameters, Progress, Schedule, descend
-from gcmpi.encodings.frames import FULL_RANK, Holders, largest_t, most_stragglers
+from gcmpi.encodings.frames import FULL_RANK, Holders, largest_t
 from gcmpi.encodings.harmonic import waves
-from gcmpi.encodings.objective import Stragglers, losses
+from gcmpi.encodings.laws import Law, expected
+from gcmpi.encodings.objective import Stragglers
 from gcmpi.registry import ENCODINGS
 
 VERSION = "weighted-rank-one 1"
@@ -26,6 +27,7 @@ def weighted_rank_one(
     trained: bool = False,
     seed: int = 0,
     steps: int = STEPS,
+    odds: Array | None = None,
 ) -> Array:
     """Weighted rank one: block u is (A o C) D_u, so one weighted gradient a worker is enough.
 
@@ -54,6 +56,9 @@ def weighted_rank_one(
         from random numbers; no longer exact when nobody straggles. Kept in the user's cache.
     seed, steps
         Of the training.
+    odds : (n,)
+        Each worker's probability to straggle, where the run knows it: the code is for these
+        stragglers if they differ, or if they are more than n/4 in most iterations.
 
     Returns
     -------
@@ -65,21 +70,21 @@ def weighted_rank_one(
         If a subset is on fewer than m workers.
     """
     largest_t(A, m, "weighted-rank-one")
-    most = most_stragglers(A.shape[1], stragglers, "weighted-rank-one")
+    law = expected(A.shape[1], "weighted-rank-one", stragglers, odds)
     if steps < 1 or seed < 0:
         raise ValueError(
             f"weighted-rank-one needs steps >= 1 and seed >= 0, not steps={steps}, seed={seed}"
         )
     options = {"seed": seed, "steps": steps} if trained else {}
-    name = store.key(VERSION, A, m, most=most, **options)
+    name = store.key(VERSION, A, m, **law.key, **options)
 
     def make() -> Array:
         rng = np.random.default_rng(seed if trained else 0)
-        judged = Stragglers.draw(A.shape[1], np.arange(SETS) % (most + 1), rng)
+        judged = law.judge(SETS, rng)
         candidates = [_product(C, D) for C, D in _closed_forms(A, m)]
         if trained:
-            candidates = _train(A, m, most, steps, judged, rng)
-        means = [float(losses(B, m, judged, RIDGE).mean()) for B in candidates]
+            candidates = _train(A, m, law, steps, judged, rng)
+        means = [law.loss(B, m, judged, RIDGE) for B in candidates]
         return candidates[int(np.argmin(means))]
 
     return store.find_or_make(name, A, m, make)
@@ -156,7 +161,7 @@ def _least_norm(A: AnyArray, R: Array) -> Array:
 
 
 def _train(
-    A: AnyArray, m: int, most: int, steps: int, judged: Stragglers, rng: np.random.Generator
+    A: AnyArray, m: int, law: Law, steps: int, judged: Stragglers, rng: np.random.Generator
 ) -> list[Array]:
     """Return codes trained from the best closed form and from random numbers."""
     k, n = A.shape
@@ -173,7 +178,7 @@ def _train(
         return _product(C, D), backward
 
     forms = _closed_forms(A, m)
-    means = [float(losses(_product(C, D), m, judged, RIDGE).mean()) for C, D in forms]
+    means = [law.loss(_product(C, D), m, judged, RIDGE) for C, D in forms]
     C, D = forms[int(np.argmin(means))]
     starts = [
         [C + 0.1 * np.sqrt(np.mean(C[A > 0] ** 2)) * rng.standard_normal(C.shape) * mask, D],
@@ -183,7 +188,7 @@ def _train(
     trained = []
     for start in starts:
         schedule = Schedule(steps, RATE, TRAINING_RIDGE)
-        C, D = descend(start, encode, m, most, schedule, rng, progress)
+        C, D = descend(start, encode, m, law.step, schedule, rng, progress)
         progress.phase(steps)
         trained.append(_product(C, D))
     progress.close()

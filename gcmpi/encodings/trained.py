@@ -7,8 +7,9 @@ import numpy as np
 from gcmpi.code import AnyArray, Array
 from gcmpi.encodings import store
 from gcmpi.encodings.descent import Backward, Parameters, Progress, Schedule, descend
-from gcmpi.encodings.frames import FULL_RANK, Holders, largest_t, most_stragglers
-from gcmpi.encodings.objective import Stragglers, losses, unit_columns
+from gcmpi.encodings.frames import FULL_RANK, Holders, largest_t
+from gcmpi.encodings.laws import Law, expected
+from gcmpi.encodings.objective import unit_columns
 from gcmpi.registry import ENCODINGS
 
 VERSION = "exact-trained 1"
@@ -34,6 +35,8 @@ def exact_trained(
     stragglers: int | None = None,
     steps: int = STEPS,
     starts: int | None = None,
+    attack: float = 0.0,
+    odds: Array | None = None,
 ) -> Array:
     """Exact for s <= t stragglers, trained for a small mean error with more.
 
@@ -45,7 +48,8 @@ def exact_trained(
     and Y are trained. The objective is the mean of ``min_R ||F - B_S R||^2 + eps ||R||^2`` over
     random S, each number of stragglers counting the same.
 
-    The code is for random stragglers; the worst sets are worse than those of `harmonic`. It is
+    The code is for random stragglers; without `attack` the worst sets are worse than those of
+    `harmonic`. It is
     kept in the user's cache, and those for projective planes come with the package. The same seed
     gives the same code up to what different machines make of the rounding.
 
@@ -58,7 +62,8 @@ def exact_trained(
     t
         Stragglers that are made good exactly, at most gamma - m. Unless given, gamma - m but not
         more than `stragglers`; half of that or none where it costs too much: more than a tenth
-        of the mean error without the constraint, and more than a thousandth of m k.
+        of the mean error without the constraint, and, unless `odds` count, more than a thousandth
+        of m k.
     seed
         Another seed gives another code.
     stragglers
@@ -67,6 +72,13 @@ def exact_trained(
         Length of the training from one start.
     starts
         The number of starts; 125 / n, from 1 to 8, unless given.
+    attack
+        How much straggler sets chosen by an adversary count in the training, from 0 to 1: the
+        worst sets cost less, the mean is higher.
+    odds : (n,)
+        Each worker's probability to straggle, where the run knows it. The code is trained for
+        these stragglers if they differ, or if they are more than n/4 in most iterations, and
+        `stragglers` is not given.
 
     Returns
     -------
@@ -75,24 +87,26 @@ def exact_trained(
     Raises
     ------
     ValueError
-        If a subset is on fewer than m + t workers.
+        If a subset is on fewer than m + t workers, or an option is out of range.
     """
     n = A.shape[1]
     largest = largest_t(A, m, "exact-trained", t)
-    most = most_stragglers(n, stragglers, "exact-trained")
-    ts = list(dict.fromkeys((min(largest, most), min(largest, most) // 2, 0))) if t is None else [t]
+    law = expected(n, "exact-trained", stragglers, odds, attack=attack, m=m)
+    top = min(largest, law.most)
+    ts = list(dict.fromkeys((top, top // 2, 0))) if t is None else [t]
     starts = min(8, max(1, WORKERS // n)) if starts is None else starts
     if min(steps, starts) < 1 or seed < 0:
         raise ValueError(
             "exact-trained needs steps and starts from 1 on and a seed from 0 on, "
             f"not steps={steps}, starts={starts}, seed={seed}"
         )
-    name = store.key(VERSION, A, m, ts=str(ts), seed=seed, most=most, steps=steps, starts=starts)
-    return store.find_or_make(name, A, m, lambda: _train(A, m, ts, seed, most, steps, starts))
+    options = {"seed": seed, "steps": steps, "starts": starts}
+    name = store.key(VERSION, A, m, ts=str(ts), **options, **law.key)
+    return store.find_or_make(name, A, m, lambda: _train(A, m, ts, law, **options))
 
 
 def _train(
-    A: AnyArray, m: int, ts: list[int], seed: int, most: int, steps: int, starts: int
+    A: AnyArray, m: int, ts: list[int], law: Law, *, seed: int, steps: int, starts: int
 ) -> Array:
     """Return the code with the first of `ts` that costs little, else the best of them."""
     rng = np.random.default_rng([seed, ts[0]])
@@ -105,29 +119,29 @@ def _train(
     def free(parameters: Parameters) -> tuple[Array, Backward]:
         return holders.scatter(parameters[0], n), lambda g: [holders.gather(g, m)]
 
-    judged = Stragglers.draw(n, np.arange(JUDGED) % (most + 1), rng)
+    judged = law.judge(JUDGED, rng)
     best, least = np.zeros(0), np.inf
     for _ in range(starts):
         blocks = rng.standard_normal((k, m, holders.workers.shape[1])) * holders.held[:, None]
         schedule = Schedule(steps, FREE_RATE, FREE_RIDGE)
-        (blocks,) = descend([blocks], free, m, most, schedule, rng, progress)
+        (blocks,) = descend([blocks], free, m, law.step, schedule, rng, progress)
         progress.phase(steps)
         B = holders.scatter(blocks, n)
-        loss = float(losses(B, m, judged, JUDGED_RIDGE).mean())
+        loss = law.loss(B, m, judged, JUDGED_RIDGE)
         if loss < least:
             best, least = B, loss
 
     frame = Frame(holders, n, m)
-    allowed = max((1 + COST) * least, least + 0.01 * COST * m * k)
+    # with odds, the mean may be far below a thousandth of m k and yet what counts
+    spared = 0.01 * COST * m * k if "odds" not in law.key else 0.0
+    allowed = max((1 + COST) * least, least + spared)
     found, lowest = None, np.inf
     for t in ts:
         K, Y = frame.near(best, t, rng)
         schedule = Schedule(last, EXACT_RATE, EXACT_RIDGE)
-        K, Y = descend([K, Y], frame.encode, m, most, schedule, rng, progress)
+        K, Y = descend([K, Y], frame.encode, m, law.step, schedule, rng, progress)
         exact = frame.exact(K, Y)
-        loss = np.inf
-        if exact is not None:
-            loss = float(losses(exact, m, judged, JUDGED_RIDGE).mean())
+        loss = law.loss(exact, m, judged, JUDGED_RIDGE) if exact is not None else np.inf
         if loss < lowest:
             found, lowest = exact, loss
         if loss <= allowed:

@@ -13,6 +13,7 @@ from gcmpi.errors.sampling import (
     sample,
     sample_bernoulli,
     sample_from,
+    sample_given,
     summarise,
 )
 from gcmpi.errors.shrinkage import decoder_alpha
@@ -39,6 +40,7 @@ __all__ = [
     "sample",
     "sample_bernoulli",
     "sample_from",
+    "sample_given",
     "summarise",
     "target",
     "worst_set",

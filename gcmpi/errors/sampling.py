@@ -168,6 +168,28 @@ def sample_bernoulli(
     return summarise(np.stack(errors), quantiles, exhaustive=False)
 
 
+def sample_given(
+    draw: Draw,
+    m: int,
+    survivors: BoolArray,
+    rng: np.random.Generator,
+    *,
+    draws: int,
+    quantiles: Sequence[float] = (0.5, 0.9, 0.99),
+    progress: Progress | None = None,
+) -> Summary:
+    """Return a summary of Err_S over given sets, the same for all encodings.
+
+    Parameters
+    ----------
+    survivors : (sets, n) bool
+        The workers that answered, one set a row. The others are as in `sample`.
+    """
+    sources = _sources(_code_errors(draw, m), rng, draws, len(survivors), progress)
+    errors = np.stack([source.errors(survivors) for source, _ in sources])
+    return summarise(errors, quantiles, exhaustive=False)
+
+
 def summarise(errors: Array, quantiles: Sequence[float], *, exhaustive: bool) -> Summary:
     """Return the summary of errors (draws, sets)."""
     draws, sets = errors.shape

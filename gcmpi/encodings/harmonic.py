@@ -16,8 +16,8 @@ from gcmpi.registry import ENCODINGS
 VERSION = "harmonic 1"
 SETS = 96
 """Straggler sets that a choice of frequencies is judged by."""
-FINALISTS, FINAL_SETS = 10, 4096
-"""The best choices are judged again, by so many sets of the stragglers of a run."""
+FIRST_SETS, LAST_SETS = 256, 4096
+"""Where the odds of the run are known: sets for all choices, and for the few that are left."""
 RIDGE = 1e-6
 """Relative noise power of the messages it is judged at: that of float16."""
 
@@ -62,7 +62,7 @@ def harmonic(
     stragglers
         Numbers of stragglers up to this are to be good on average; n/4 unless given.
     choices
-        How many choices of frequencies to try.
+        How many choices of frequencies to try; with `odds`, for each t.
     odds : (n,)
         Each worker's probability to straggle, where the run knows it: unless `stragglers` is
         given, frequencies and t are those with the least mean error over these stragglers.
@@ -118,19 +118,24 @@ def _best(A: AnyArray, m: int, ts: list[int], law: Law, choices: int) -> Array:
         )
         sets = Stragglers.draw(n, counts, rng)
     else:
-        sets = law.judge(2 * SETS, rng)
+        sets = law.judge(FIRST_SETS, rng)
     orders = _orders(A)
+    # where workers differ, so do choices that are the same up to a symmetry of A
+    each = max(1, choices // len(ts)) if isinstance(law, Uniform) else choices
     scored: list[tuple[float, Array]] = []
     for t in ts:
-        for R, Z, order in _choices(n, m, t, len(orders), max(1, choices // len(ts)), rng):
+        for R, Z, order in _choices(n, m, t, len(orders), each, rng):
             B = dual_frame(A, np.hstack([waves(n, R), waves(n, Z)])[orders[order]], m)
             if B is not None:
                 scored.append((law.loss(B, m, sets, RIDGE), B))
-    scored.sort(key=lambda pair: pair[0])
-    if not isinstance(law, Uniform):  # whose sets differ more
-        sets = law.judge(FINAL_SETS, rng)
-        scored = [(law.loss(B, m, sets, RIDGE), B) for _, B in scored[:FINALISTS]]
-        scored.sort(key=lambda pair: pair[0])
+    scored.sort(key=lambda one: one[0])
+    number = FIRST_SETS
+    while not isinstance(law, Uniform) and number < LAST_SETS:
+        # few sets cost anything when all sizes are as likely as in a run: more sets for fewer
+        number *= 4
+        sets = law.judge(number, rng)
+        scored = [(law.loss(B, m, sets, RIDGE), B) for _, B in scored[: -(-len(scored) // 4)]]
+        scored.sort(key=lambda one: one[0])
     if not scored:
         raise ValueError(
             f"harmonic found no frequencies for n={n}, m={m}, t={ts[-1]}"

@@ -62,7 +62,7 @@ def harmonic(
     stragglers
         Numbers of stragglers up to this are to be good on average; n/4 unless given.
     choices
-        How many choices of frequencies to try; with `odds`, for each t.
+        How many choices of frequencies to try.
     odds : (n,)
         Each worker's probability to straggle, where the run knows it: unless `stragglers` is
         given, frequencies and t are those with the least mean error over these stragglers.
@@ -120,22 +120,25 @@ def _best(A: AnyArray, m: int, ts: list[int], law: Law, choices: int) -> Array:
     else:
         sets = law.judge(FIRST_SETS, rng)
     orders = _orders(A)
-    # where workers differ, so do choices that are the same up to a symmetry of A
-    each = max(1, choices // len(ts)) if isinstance(law, Uniform) else choices
     scored: list[tuple[float, Array]] = []
     for t in ts:
-        for R, Z, order in _choices(n, m, t, len(orders), each, rng):
+        for R, Z, order in _choices(n, m, t, len(orders), max(1, choices // len(ts)), rng):
             B = dual_frame(A, np.hstack([waves(n, R), waves(n, Z)])[orders[order]], m)
             if B is not None:
                 scored.append((law.loss(B, m, sets, RIDGE), B))
     scored.sort(key=lambda one: one[0])
-    number = FIRST_SETS
-    while not isinstance(law, Uniform) and number < LAST_SETS:
+    if scored and not isinstance(law, Uniform):
         # few sets cost anything when all sizes are as likely as in a run: more sets for fewer
-        number *= 4
-        sets = law.judge(number, rng)
-        scored = [(law.loss(B, m, sets, RIDGE), B) for _, B in scored[: -(-len(scored) // 4)]]
-        scored.sort(key=lambda one: one[0])
+        # choices, at last against the one that is best for the usual law
+        number = FIRST_SETS
+        while number < LAST_SETS:
+            number *= 4
+            sets = law.judge(number, rng)
+            left = [B for _, B in scored[: -(-len(scored) // 4)]]
+            if number >= LAST_SETS:
+                left += [_best(A, m, ts, expected(n, "harmonic", None, None), choices)]
+            scored = [(law.loss(B, m, sets, RIDGE), B) for B in left]
+            scored.sort(key=lambda one: one[0])
     if not scored:
         raise ValueError(
             f"harmonic found no frequencies for n={n}, m={m}, t={ts[-1]}"

@@ -17,7 +17,7 @@ from gcmpi.comm.simulated import SimulatedExchange
 from gcmpi.comm.simulated_reports import SimulatedReportExchange
 from gcmpi.decoders import decoder, ridge_of
 from gcmpi.decoding import Decoder
-from gcmpi.errors import alpha, decoder_alpha
+from gcmpi.errors import alpha, decoder_alpha, unbiased
 from gcmpi.experiment import Experiment
 from gcmpi.optimizers import Optimizer
 from gcmpi.problems import Dataset, datasets, load
@@ -232,7 +232,10 @@ def _alpha(e: Experiment, codes: CodeBook) -> Array:
     eps = ridge_of(e.decoder, e.wire)
     own = DECODERS[DECODERS.parse(e.decoder).name]
     promise = own if eps is None else ENCODINGS[codes.encoding.name]
-    if e.rescale == "none" or not (promise.traits.unbiased or codes.relabel):
+    promised = promise.traits.unbiased or codes.relabel
+    if eps is not None and codes.fixed is not None:
+        promised = promised or unbiased(codes.code(0))  # a symmetry of A and B together
+    if e.rescale == "none" or not promised:
         return np.ones(codes.A.shape[1] + 1)
     if eps is not None:
         values = _shrinkage(codes, eps)

@@ -14,6 +14,7 @@ from gcmpi.encodings.approximate import (
     stochastic_code,
 )
 from gcmpi.encodings.communication_efficient import block_mds, gaussian_exact, ye_abbe
+from gcmpi.encodings.cyclic import cyclic_trained
 from gcmpi.encodings.diagonal import diagonals, random_diagonal, stacked, uncoded
 from gcmpi.encodings.exact import (
     condition_number,
@@ -33,6 +34,7 @@ __all__ = [
     "condition_number",
     "cyclic_mds",
     "cyclic_repetition",
+    "cyclic_trained",
     "design_code",
     "diagonals",
     "erasurehead",

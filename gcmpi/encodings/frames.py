@@ -87,6 +87,11 @@ def dual_frame(A: AnyArray, K: Array, m: int) -> Array | None:
     return holders.scatter(inverses[:, :m], A.shape[1])
 
 
+def is_cyclic(A: AnyArray) -> bool:
+    """Say whether A stays the same when all subsets and workers move on by one."""
+    return bool((np.roll(A, (1, 1), axis=(0, 1)) == A).all())
+
+
 def largest_t(A: AnyArray, m: int, name: str, t: int | None = None) -> int:
     """Return gamma - m, the most stragglers that a dual frame on A can make good.
 

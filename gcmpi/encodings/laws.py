@@ -141,8 +141,8 @@ class Independent(_Mean):
 class Attacked:
     """Sets of another law, and sets that an adversary chooses for the code as it is.
 
-    Workers are removed one by one, each at the greatest cost, after one to three at random: sets
-    of all sizes up to `law.most`, sought anew every few steps.
+    `law.most` workers are removed one by one, each at the greatest cost, after one to three at
+    random; the sets are sought anew every few steps.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def tempered(odds: Array, expected: float) -> Array:
 
 
 def attacks(B: Array, m: int, most: int, sets: int, rng: np.random.Generator) -> Stragglers:
-    """Return straggler sets of all sizes from 1 to `most` that cost B (m * k, n) much.
+    """Return sets of `most` stragglers that cost B (m * k, n) much.
 
     Each starts with one to three workers at random; then the worker goes that costs most, and so
     on: removing i from H = (B'B + eps I)^-1 and X = H B'F costs |X_i|^2 / H_ii.
@@ -268,8 +268,7 @@ def attacks(B: Array, m: int, most: int, sets: int, rng: np.random.Generator) ->
         column = H[row, :, i] / H[row, i, i, None]
         X = X - column[:, :, None] * X[row, i][:, None]
         H = H - column[:, :, None] * H[row, i][:, None]
-    sizes = 1 + np.arange(sets) % max(most, 1)
-    return Stragglers(chosen, np.arange(most) < sizes[:, None])
+    return Stragglers(chosen, np.ones_like(chosen, dtype=np.bool_))
 
 
 def joined(first: Stragglers, second: Stragglers, n: int, share: float) -> Stragglers:

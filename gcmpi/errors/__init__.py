@@ -17,6 +17,7 @@ from gcmpi.errors.sampling import (
     summarise,
 )
 from gcmpi.errors.shrinkage import decoder_alpha
+from gcmpi.errors.symmetry import unbiased
 from gcmpi.errors.worst import worst_set
 
 __all__ = [
@@ -43,5 +44,6 @@ __all__ = [
     "sample_given",
     "summarise",
     "target",
+    "unbiased",
     "worst_set",
 ]

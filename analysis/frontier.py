@@ -1,8 +1,8 @@
 """Mean error against the worst error found, for the codes of docs/codes.md: docs/frontier.png.
 
-Run: ``python analysis/frontier.py`` (about three minutes on one core the first time; trained codes
-are kept in the user's cache). The plane of order 5, m = 2, for 3, 5 and 8 stragglers of 31: the mean
-over 2,000 random sets and the largest error that `gcmpi.errors.worst_set` finds.
+Run: ``python analysis/frontier.py`` (about three minutes on one core the first time; trained
+codes are kept in the user's cache). The plane of order 5, m = 2, for 3, 5 and 8 stragglers of
+31: the mean over 2,000 random sets and the largest error that `gcmpi.errors.worst_set` finds.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from gcmpi.assignments import bernoulli, projective_plane
 from gcmpi.codes.__main__ import main
 from gcmpi.codes.output import Progress, table
 from gcmpi.encodings import stacked
-from gcmpi.registry import ASSIGNMENTS, ENCODINGS
+from gcmpi.errors import ErrorEngine, target
+from gcmpi.registry import ASSIGNMENTS, ENCODINGS, STRAGGLERS
 
 COSET = "coset:k=9,m=2,generators=0+1+3+4"
 
@@ -273,10 +274,12 @@ def test_stability_shows_which_codes_lose_their_digits(run):
     found = json.loads(run("stability --workers 10,31 --sets 5 --json"))
     exact = {part.name for part in ENCODINGS if part.traits.tolerant}
     names = {x["encoding"] for x in found}
-    assert names == exact - {"uncoded"}  # no code survives stragglers without redundancy
+    # no code survives stragglers without redundancy; t is given to codes that have one
+    assert names == exact - {"uncoded"} | {"harmonic:t=2"}
+    two_parts = ("ye-abbe", "gaussian-exact", "block-mds", "harmonic:t=2")
     for x in found:
         assert x["s"] in (2, 3)
-        assert x["m"] == (2 if x["encoding"] in ("ye-abbe", "gaussian-exact", "block-mds") else 1)
+        assert x["m"] == (2 if x["encoding"] in two_parts else 1)
         A = ASSIGNMENTS.build(x["assignment"])
         assert A.shape[1] == x["n"]
         assert A.sum(axis=1, dtype=int).min() == x["s"] + x["m"]
@@ -309,10 +312,49 @@ def test_stability_of_one_option(run):
     ]
 
 
+def test_stability_of_a_trained_code_that_is_asked_for(run):
+    (row,) = json.loads(
+        run("stability --workers 7 --encoding exact-trained:steps=40,starts=1 --sets 3 --json")
+    )
+    assert row["encoding"] == "exact-trained:t=2,steps=40,starts=1"
+    assert row["float64"]["max"] < 1e-9
+
+
+def test_errors_under_a_straggler_model(run):
+    """The sets are those of the model, and the code is built for its odds."""
+    words = "error --assignment projective-plane:order=3 --encoding harmonic:choices=20 --draws 1"
+    q = np.where(np.arange(13) < 3, 0.6, 0.06)
+    model = "bernoulli:q=0.06,rates=" + "+".join(f"{x / 0.06:.0f}" for x in q)
+    (x,) = json.loads(run(f"{words} --sets 400 --stragglers {model} --json"))
+    A = ASSIGNMENTS.build("projective-plane:order=3")
+    B = ENCODINGS.build("harmonic:choices=20", A=A, m=2, odds=q)
+    late = [np.isinf(STRAGGLERS.build(model, n=13, seed=0).delays(t)) for t in range(400)]
+    values = ErrorEngine(B, target(B, 2)).errors(~np.array(late))
+    assert x["mean"] == pytest.approx(values.mean())
+    assert x["s"] == pytest.approx(np.mean(np.sum(late, axis=1)))
+    assert x["lower_bound"] == pytest.approx(bounds.independent_holder_bound(A, 2, q))
+    assert x["lower_bound"] <= x["mean"]
+    out = run(f"{words} --sets 50 --stragglers markov:q=0.2,delay=inf")
+    assert "50 straggler sets (markov:q=0.2,delay=inf, the same for each draw)" in out
+
+
 def test_stability_draws(run, tmp_path):
     pytest.importorskip("matplotlib")
     run(f"stability --workers 8,12 --sets 2 --plot {tmp_path}/found.svg")
     assert "ye-abbe, vandermonde" in (tmp_path / "found.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stragglers", "message"),
+    [
+        ("lognormal", "delays workers by some time; whom the server waits for"),
+        ("bernouli:q=0.1", "did you mean 'bernoulli'"),
+        ("bernoulli:q=0.1,rates=1+2", "rates must be n = 31 numbers"),
+        ("bernoulli --plot x.png", "--plot draws errors over numbers of stragglers"),
+    ],
+)
+def test_error_refuses_models(refused, stragglers, message):
+    assert message in refused(f"error --draws 1 --sets 5 --stragglers {stragglers}")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def stability(options: argparse.Namespace) -> None:
         raise ValueError(f"--sets must be at least 1, not {options.sets}")
     encodings = [ENCODINGS.parse(text) for text in options.encoding or exact_codes()]
     for spec in encodings:
-        if not ENCODINGS[spec.name].traits.tolerant:
+        if not _promises(spec.name):
             raise ValueError(
                 f"--encoding {spec} promises no exact decoding with stragglers; choose some of "
                 + ", ".join(exact_codes())
@@ -62,22 +62,34 @@ def stability(options: argparse.Namespace) -> None:
 
 
 def exact_codes() -> list[str]:
-    """Return the names of the encodings that are exact for every set of gamma - m stragglers."""
-    return [part.name for part in ENCODINGS if part.traits.tolerant]
+    """Return the names of the encodings that are exact for gamma - m stragglers, all or with t.
+
+    Without those whose training takes a while: they have to be asked for.
+    """
+    return [p.name for p in ENCODINGS if _promises(p.name) and "steps" not in p.options]
+
+
+def _promises(name: str) -> bool:
+    """Say whether an encoding is exact for gamma - m stragglers, at least with that as its t."""
+    part = ENCODINGS[name]
+    return part.traits.tolerant or (part.traits.exact and "t" in part.options)
 
 
 def nearest(encoding: Spec, n: int, s: int, m: int) -> Choice | None:
     """Return a code with about n workers that survives s stragglers or s + 1, with this m or m = 1.
 
-    On cyclic repetition with n workers, else on fractional repetition with the nearest number.
+    On cyclic repetition with n workers, else on fractional repetition with the nearest number. A
+    code that is exact up to its own t gets the largest.
     """
+    own = "t" in ENCODINGS[encoding.name].options and "t" not in encoding.options
     for parts in dict.fromkeys((m, 1)):
         for delta in (s + parts, s + 1 + parts):
             near = max(1, round(n / delta)) * delta
             for name, workers in (("cyclic", n), ("fractional-repetition", near)):
                 assignment = f"{name}:n={workers},delta={delta}"
+                options = {**encoding.options, **({"t": delta - parts} if own else {})}
                 try:
-                    return Choice.parse(assignment, str(encoding), parts)
+                    return Choice.parse(assignment, str(Spec(encoding.name, options)), parts)
                 except ValueError:
                     continue
     return None
@@ -86,7 +98,8 @@ def nearest(encoding: Spec, n: int, s: int, m: int) -> Choice | None:
 def _measure(choice: Choice, seed: int, sets: int) -> Iterator[Row]:
     """Measure a code with least squares and with the decoder of its source."""
     code = Code(choice.A, choice.draw(seeds.generator(seed, seeds.CODE)), choice.m)
-    s = code.gamma - code.m
+    t = choice.encoding.options.get("t")
+    s = t if isinstance(t, int) else code.gamma - code.m
     own = ENCODINGS[choice.encoding.name].traits.decoder
     for name in dict.fromkeys(("least-squares", own)):
         rng = seeds.generator(seed, seeds.MONTE_CARLO)  # the same sets for both

@@ -24,7 +24,7 @@ CODES = {
     "harmonic": [f"harmonic:t={t}" for t in (0, 2, 4)],
     "exact-trained": ["exact-trained"],
     "exact-trained, attacked": [
-        f"exact-trained:attack={w},steps=4000" for w in (0.1, 0.3, 0.5, 0.7)
+        f"exact-trained:attack={w},steps=3000" for w in (0.1, 0.3, 0.5, 0.7)
     ],
     "cyclic-trained": [f"cyclic-trained:attack={w}" for w in (0.3, 0.5, 0.7)],
 }

@@ -21,7 +21,7 @@ RATE, RIDGE = 0.1, (1e-1, 1e-6)
 JUDGED = 1024
 
 
-@ENCODINGS.register("cyclic-trained", {"steps": 40}, {"steps": 40, "attack": 0.0}, exact=True)
+@ENCODINGS.register("cyclic-trained", {"steps": 10}, exact=True)
 def cyclic_trained(
     A: AnyArray,
     m: int,

@@ -148,7 +148,10 @@ def _error_model(options: argparse.Namespace, choice: Choice) -> None:
 def _under_model(
     options: argparse.Namespace, choice: Choice
 ) -> tuple[errors.Summary, float | None, float]:
-    """Return the errors under a straggler model, a lower bound and the mean number of them."""
+    """Return the errors under a straggler model, a lower bound and the mean number of them.
+
+    The standard error takes iterations as independent, which those of ``markov`` are not.
+    """
     survivors = choice.survivors(options.sets, options.seed)
     found = errors.sample_given(
         choice.draw,

@@ -8,7 +8,7 @@ from gcmpi.code import AnyArray, Array
 from gcmpi.encodings import store
 from gcmpi.encodings.descent import Backward, Parameters, Progress, Schedule, descend
 from gcmpi.encodings.frames import FULL_RANK, is_cyclic, largest_t
-from gcmpi.encodings.harmonic import Frequencies, _disjoint, waves
+from gcmpi.encodings.harmonic import Frequencies, disjoint, waves
 from gcmpi.encodings.laws import Law, expected
 from gcmpi.encodings.objective import unit_columns
 from gcmpi.registry import ENCODINGS
@@ -21,7 +21,7 @@ RATE, RIDGE = 0.1, (1e-1, 1e-6)
 JUDGED = 1024
 
 
-@ENCODINGS.register("cyclic-trained", {"steps": 10}, exact=True)
+@ENCODINGS.register("cyclic-trained", {"attack": 0.0, "steps": 4}, exact=True)
 def cyclic_trained(
     A: AnyArray,
     m: int,
@@ -86,7 +86,7 @@ def _train(A: AnyArray, m: int, law: Law, seed: int, steps: int) -> Array:
     """Return the best code of some frequencies."""
     rng = np.random.default_rng([seed, m])
     n = A.shape[1]
-    found = {_disjoint(n, m, (), rng) for _ in range(4 * TRIES)} - {None}
+    found = {disjoint(n, m, (), rng) for _ in range(4 * TRIES)} - {None}
     families = [Family(A, m, f) for f in sorted(filter(None, found))]
     families = [family for family in families if family.exists]
     if not families:

@@ -167,7 +167,7 @@ def _choices(
     found: dict[Choice, None] = {}
     for _ in range(4 * number):  # the same one may come again
         Z = _exact(n, m, t, rng)
-        R = _disjoint(n, m, Z, rng) if Z is not None else None
+        R = disjoint(n, m, Z, rng) if Z is not None else None
         if Z is not None and R is not None:
             found[R, Z, int(rng.integers(orders))] = None
         if len(found) == number:
@@ -182,7 +182,7 @@ def _exact(n: int, m: int, t: int, rng: np.random.Generator) -> Frequencies | No
     if n % 2 and t % 2 and m % 2:
         return None
     if _is_prime(n) and n > 2:
-        return _disjoint(n, t, (), rng)
+        return disjoint(n, t, (), rng)
     steps = [c for c in range(1, n + 1) if gcd(c, n) == 1]
     step = int(rng.choice(steps))
     # a progression of t terms that is symmetric about 0 or n / 2: f and -f, or n - f, are the same
@@ -193,7 +193,7 @@ def _exact(n: int, m: int, t: int, rng: np.random.Generator) -> Frequencies | No
     return tuple(sorted({_fold(f, n) for f in terms}))
 
 
-def _disjoint(n: int, m: int, others: Frequencies, rng: np.random.Generator) -> Frequencies | None:
+def disjoint(n: int, m: int, others: Frequencies, rng: np.random.Generator) -> Frequencies | None:
     """Return frequencies of m waves, none among `others`, of their kind if that can be."""
     if n % 2 or m % 2:  # single waves are whole; for odd n, f + n / 2 is f with other signs
         half = False

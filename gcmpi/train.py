@@ -207,7 +207,7 @@ def work_over_mpi(world: World) -> int:
     ends = (world, problem.d, problem.dtype, shared.wires)
     if codes.reported:
         part_worker = reporting.PartWorker(i, problem, rows)
-        link = MpiReportLink(*ends, codes.m, part_worker.load)
+        link = MpiReportLink(*ends, part_worker.load)
         work = partial(reporting.work, link, part_worker)
     else:
         worker = training.Worker(i, problem, rows, shared.family)

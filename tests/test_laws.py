@@ -112,5 +112,6 @@ def test_the_worst_set_found_loses_what_claim_1_says(assignment, encoding, m):
         stragglers, error = worst_set(code.A, code.B, m, s, rng, restarts=0)
         survivors = ~np.isin(np.arange(code.n), stragglers)
         assert len(set(stragglers.tolist())) == s
-        assert error == pytest.approx(code.error(survivors), abs=1e-9)
-        assert error >= bounds.claim_1(code.A, m, s) - 1e-9
+        # the engine solves normal equations: exact codes are off zero by some 1e-9
+        assert error == pytest.approx(code.error(survivors), abs=1e-9 * m * code.k)
+        assert error >= bounds.claim_1(code.A, m, s) - 1e-9 * m * code.k

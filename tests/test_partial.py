@@ -291,6 +291,8 @@ def test_deadline_that_follows_reports_stays_where_the_healthy_are():
         ({"decoder": "bibd", "m": 1}, r"decoder bibd serves .* --decoder least-squares serves all"),
         ({"decoder": "block"}, r"decoder block needs|decoder block serves"),
         ({"encoding": "partial-stragglers:finished=1"}, "no option 'finished'"),
+        ({"relabel": True}, "partial-stragglers is made of what is reported"),
+        ({"switch": "observed"}, "partial-stragglers is made of what workers report"),
     ],
 )
 def test_refused_in_one_sentence(wrong, sentence):

@@ -138,21 +138,14 @@ class MpiReportLink(MpiLink):
     ----------
     world, d, dtype, wires
         As in `MpiExchange`.
-    m, load
-        Communication reduction factor, and how many subsets the worker holds.
+    load
+        How many subsets the worker holds.
     """
 
     def __init__(
-        self,
-        world: World,
-        d: int,
-        dtype: Any,
-        wires: Mapping[int, Wire],
-        m: int,
-        load: int,
+        self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire], load: int
     ) -> None:
-        super().__init__(world, max(d, m * load), dtype, wires)
-        self._m = m
+        super().__init__(world, max(d, max(wires) * load), dtype, wires)
         self._theta = np.empty(d, dtype)
 
     def receive(self) -> tuple[int, int, AnyArray] | None:

@@ -95,7 +95,7 @@ class Signalling:
 
 
 def link(d: int) -> MpiReportLink:
-    return MpiReportLink(WORLD, d, np.float64, {M: Dense(-(-d // M), "float64")}, M, N)
+    return MpiReportLink(WORLD, d, np.float64, {M: Dense(-(-d // M), "float64")}, N)
 
 
 def answer(connection: MpiReportLink, t: int, finished: int, d: int) -> bool:

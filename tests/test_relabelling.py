@@ -132,7 +132,8 @@ def test_alpha_by_enumeration(text):
 def test_training_with_new_names():
     """Every audit passes, alpha is divided out, and the loss falls as it does without."""
     same = {"encoding": "weighted-rank-one:trained=true,steps=40", "problem": "softmax",
-            "stragglers": "bernoulli:q=0.25", "optimizer": "sgd:rate=0.2", "iterations": 60, "wait": "all"}  # fmt: skip
+            "stragglers": "bernoulli:q=0.25", "optimizer": "sgd:rate=0.2", "iterations": 60,
+            "wait": "all"}  # fmt: skip
     plain, relabelled = train(**same), train(**same, relabel=True)
     assert (plain.run.alpha == 1).all()
     assert (np.diff(relabelled.run.alpha[:7]) < 0).all()

@@ -119,7 +119,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         options = parser().parse_args(argv)
         from gcmpi.codes.commands import COMMANDS
+        from gcmpi.codes.output import check_plot
 
+        if getattr(options, "plot", None):
+            check_plot(options.plot)
         COMMANDS[options.command](options)
         sys.stdout.flush()
     except ValueError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from gcmpi.codes.choice import Choice
@@ -114,6 +116,25 @@ def new_figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def check_plot(path: str) -> None:
+    """Find out before the work whether a figure can be written.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib is missing, does not know the format, or the file cannot be written.
+    """
+    formats = new_figure(1.0, 1.0).canvas.get_supported_filetypes()
+    file = Path(path)
+    if file.suffix.removeprefix(".").lower() not in formats:
+        known = ", .".join(formats)
+        raise ValueError(f"cannot write --plot {path}: its name must end in one of .{known}")
+    writable = file if file.exists() else file.parent
+    if file.is_dir() or not os.access(writable, os.W_OK):
+        why = "it is a directory" if file.is_dir() else f"{writable} cannot be written"
+        raise ValueError(f"cannot write --plot {path}: {why}")
 
 
 def save(figure: Any, path: str) -> None:

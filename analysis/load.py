@@ -55,9 +55,23 @@ def load(path: str | Path) -> xr.Dataset:
                 compat="no_conflicts",
                 combine_attrs="override",
             )
-            return run.load().assign_attrs(attributes)
+            return _completed(run.load().assign_attrs(attributes))
     except (OSError, KeyError) as error:
         raise ValueError(f"cannot read run file {path}: {error}") from error
+
+
+def _completed(run: xr.Dataset) -> xr.Dataset:
+    """Return the run with the m and the divisor of iterations of a version that recorded neither.
+
+    They followed from the experiment and from the number of stragglers.
+    """
+    late = run.sizes["worker"] - run["survivors"].sum("worker", dtype=int)
+    divisor = run["alpha_by_straggler_count"][late].drop_vars("straggler_count", errors="ignore")
+    m = xr.full_like(late, run.attrs["m"])
+    return run.assign(
+        m=run["m"].where(run["m"] > 0, m) if "m" in run else m,
+        divisor=run["divisor"].fillna(divisor) if "divisor" in run else divisor,
+    )
 
 
 def load_sweep(sweep: Path, directory: Path, launcher: str) -> dict[str, list[xr.Dataset]]:

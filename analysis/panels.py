@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from gcmpi.code import AnyArray, Array
+from gcmpi.decoders import ridge_of
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
@@ -50,15 +51,22 @@ def matrix_error(run: xr.Dataset) -> Array:
     """Return ||B R / alpha - F||_F / sqrt(mk) of every iteration, shape (iteration,).
 
     It bounds the error of the gradient, ||g_hat - g|| <= ||Z||_2 ||B R / alpha - F||_F, and is its
-    relative error when the subset gradients are uncorrelated and of one size. R is the
-    least-squares decoding: B R is a projection of F, so that B R - F is orthogonal to it,
+    relative error when the subset gradients are uncorrelated and of one size. If R is the
+    least-squares decoding, B R is a projection of F, so that B R - F is orthogonal to it,
     ||B R||_F^2 = mk - Err_S, and with e = Err_S / (mk)
     ||B R / alpha - F||_F^2 / (mk) = (1 / alpha - 1)^2 (1 - e) + e.
+    Of any other decoding only ||B R - F||_F / sqrt(mk) is known, which is returned: see `divided`.
     """
     e = run["approximation_error"].values / (run["m"].values * run.sizes["subset"])
-    alpha = run["divisor"].values
+    alpha = run["divisor"].values if divided(run) else 1.0
     error: Array = np.sqrt((1 / alpha - 1) ** 2 * (1 - e) + e)
     return error
+
+
+def divided(run: xr.Dataset) -> bool:
+    """Say whether `matrix_error` can count the division by alpha: after least squares, or by 1."""
+    plain = {"decoder": "least-squares", "wire": "float32"} | run.attrs
+    return ridge_of(plain["decoder"], plain["wire"]) == 0 or bool((run["divisor"] == 1).all())
 
 
 def error_against_error(run: xr.Dataset, ax: Axes) -> None:
@@ -66,7 +74,10 @@ def error_against_error(run: xr.Dataset, ax: Axes) -> None:
     matrix, gradient = _visible(matrix_error(run)), _visible(run["gradient_error"].values)
     audited = np.isfinite(gradient)
     low, high = _error_limits(ax, "xy", np.append(matrix, gradient[audited]))
-    label = "equal: as if subset gradients were uncorrelated"
+    known = divided(run)
+    label = "equal: as if subset gradients were uncorrelated" if known else "equal"
+    symbol = r"\|BR/\alpha - F\|" if known else r"\|BR - F\|"
+    missing = "" if known else ", not divided by alpha"
     ax.plot([low, high], [low, high], "--", color=GREY, lw=1, label=label)
     ax.plot(
         matrix,
@@ -92,7 +103,7 @@ def error_against_error(run: xr.Dataset, ax: Axes) -> None:
     )
     ax.set(
         title="Gradient error against matrix error",
-        xlabel=r"matrix error $\|BR/\alpha - F\|_F\,/\sqrt{mk}$",
+        xlabel=rf"matrix error ${symbol}_F\,/\sqrt{{mk}}${missing}",
         ylabel=r"gradient error $\|\hat g - g\|\,/\,\|g\|$",
     )
     bar = ax.figure.colorbar(dots, ax=ax, pad=0.02, aspect=25, label="audited iteration")
@@ -105,7 +116,8 @@ def errors(run: xr.Dataset, ax: Axes) -> None:
     iteration, matrix = run["iteration"].values, _visible(matrix_error(run))
     gradient = _visible(run["gradient_error"].values)
     _error_limits(ax, "y", np.append(matrix, gradient[np.isfinite(gradient)]))
-    ax.plot(iteration, matrix, color=GREY, label="matrix error", **_dots(iteration))
+    label = "matrix error" if divided(run) else "matrix error, not divided by alpha"
+    ax.plot(iteration, matrix, color=GREY, label=label, **_dots(iteration))
     look: dict[str, Any] = {"color": VERMILION, "ms": 4, "clip_on": False, "zorder": 3}
     ax.plot(iteration, gradient, "D", label="gradient error, audited", **look)
     ax.set(title="Errors of the decoded gradient", ylabel="relative error")

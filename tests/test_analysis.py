@@ -6,6 +6,7 @@ import sys
 import tomllib
 from itertools import combinations
 
+import h5py
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -83,21 +84,60 @@ def test_load_refuses_what_is_no_run_file(tmp_path):
             load(path)
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_m_and_divisor_are_known_where_an_older_version_did_not_record_them(
+    trained, tmp_path, resumed
+):
+    path = trained.save(tmp_path / "old.h5")
+    with h5py.File(path, "r+") as file:
+        if resumed:  # the first iterations were the older version's
+            file["iterations/m"][:3], file["iterations/divisor"][:3] = 0, np.nan
+        else:
+            del file["iterations/m"], file["iterations/divisor"]
+    run = load(path)
+    for name in ("m", "divisor"):
+        np.testing.assert_array_equal(run[name], trained.record.columns[name])
+    assert show_run.main([str(path), "--output", str(tmp_path / "old.png")]) == 0
+
+
 # the matrix error
 
 
-@pytest.mark.parametrize("settings", [{}, {"rescale": "none"}, {"encoding": "stacked"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"rescale": "none"}, {"encoding": "stacked"}, {"encoding": "partial-stragglers"}],
+)
 def test_matrix_error_is_that_of_the_matrices(tmp_path, settings):
     trained = train(stragglers="bernoulli:q=0.4", seed=3, **settings)
     expected = []
     for row in trained.rows:
-        code = trained.run.shared.codes.code(row.iteration)
+        codes = trained.run.shared.codes
+        code = codes.code(row.iteration, row.finished if codes.reported else None)
         alpha = trained.run.alpha[np.sum(~row.survivors)]
         R = code.decode(row.survivors) / alpha
         expected.append(np.linalg.norm(code.B @ R - code.target) / np.sqrt(code.m * code.k))
     found = panels.matrix_error(load(trained.save(tmp_path / "run.h5")))
     assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("decoder", ["ridge:eps=0.1", "one-step"])
+def test_matrix_error_leaves_alpha_out_where_its_effect_is_not_known(tmp_path, decoder):
+    settings = {"assignment": "cyclic:n=7,delta=3", "encoding": "bgc", "m": 1}
+    trained = train(stragglers="bernoulli:q=0.4", seed=3, decoder=decoder, **settings)
+    path = trained.save(tmp_path / "run.h5")
+    expected, decode = [], trained.run.family[1].decoder
+    for row in trained.rows:
+        code = trained.run.shared.codes.code(row.iteration)
+        R = decode(code, row.survivors)
+        expected.append(np.linalg.norm(code.B @ R - code.target) / np.sqrt(code.k))
+    run = load(path)
+    np.testing.assert_allclose(panels.matrix_error(run), expected, rtol=1e-9)
+    assert (run["divisor"] != 1).any()
+    assert not panels.divided(run)
+    output = path.with_suffix(".svg")
+    assert show_run.main([str(path), "--output", str(output)]) == 0
+    assert "not divided by alpha" in output.read_text()
 
 
 def test_matrix_error_is_the_gradient_error_for_orthogonal_subset_gradients():

@@ -1,4 +1,4 @@
-"""The scripts of figures 3 to 5 at a small size: they compute once, store, and draw."""
+"""The scripts of figures and tables at a small size; those of figures 3 to 5 compute once."""
 
 import os
 import subprocess
@@ -46,3 +46,29 @@ def test_a_figure_is_computed_once_and_drawn_from_its_file(name, tmp_path):
     assert second.splitlines()[:-1] == first.splitlines()[1:-1]
     if name == "figure3":
         assert "computed in" in draw(name, tmp_path, "--draws", "2")  # another setting
+
+
+@pytest.mark.parametrize(
+    ("command", "rows"),
+    [
+        ("wires.py --iterations 1", 8),
+        ("relabelling.py --iterations 6 --sets 5", 5),
+        ("switching.py --iterations 12 --encodings harmonic --output switching.png", 6),
+    ],
+)
+def test_a_table_of_the_page_on_codes_is_printed(command, rows, tmp_path):
+    pytest.importorskip("matplotlib")
+    name, *options = command.split()
+    done = subprocess.run(
+        [sys.executable, ROOT / "analysis" / name, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == rows
+    assert [path.name for path in tmp_path.iterdir()] == (
+        ["switching.png"] if name == "switching.py" else []
+    )

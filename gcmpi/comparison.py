@@ -31,7 +31,8 @@ class Figures:
     accuracy
         The last audited one.
     seconds_to_target
-        Training time until an audit found the target accuracy; infinite if none did.
+        Training time until an audit found the target accuracy; infinite if none did, NaN
+        without a target.
     """
 
     load: float
@@ -54,8 +55,12 @@ def figures(columns: Mapping[str, AnyArray], load: float, target: float) -> Figu
         iteration_ms=1e3 * float(np.median(iteration[timed])) if timed.any() else math.nan,
         gradient_error=float(np.median(columns["gradient_error"][audited])),
         accuracy=float(columns["accuracy"][audited][-1]),
-        seconds_to_target=float(reached[0]) if reached.size else math.inf,
+        seconds_to_target=_first(reached) if target else math.nan,
     )
+
+
+def _first(seconds: Array) -> float:
+    return float(seconds[0]) if seconds.size else math.inf
 
 
 def paired_ratio(values: Array, reference: Array) -> str:
@@ -69,6 +74,8 @@ def paired_ratio(values: Array, reference: Array) -> str:
     values, reference : (seeds,)
         Positive numbers, or infinity.
     """
+    if np.isnan(values).any():
+        return "-"
     if not np.isfinite(values).all() or not np.isfinite(reference).all():
         missed = int(np.sum(~np.isfinite(values)))
         return f"{missed} of {values.size} never" if missed else "reference never"
@@ -115,11 +122,14 @@ def table(runs: Sequence[tuple[str, int, Figures]], names: Sequence[str]) -> str
             key: float(np.median([getattr(run, key) for run in results.values()]))
             for key in Figures.__annotations__
         }
+        to_target = "-"  # there is no target
+        if not math.isnan(middle["seconds_to_target"]):
+            to_target = f"{middle['seconds_to_target']:.2f}"
         lines.append(
             f"  {name:<{width}} {len(results):6d} {middle['load']:7.3f} "
             f"{middle['kilobytes_up']:9.1f} {middle['iteration_ms']:15.1f} "
             f"{middle['gradient_error']:15.4f} {middle['accuracy']:9.4f} "
-            f"{middle['seconds_to_target']:14.2f}  "
+            f"{to_target:>14}  "
             + (paired_ratio(seconds, reference) if common else "no common seed")
         )
     return "\n".join(lines)

@@ -58,7 +58,7 @@ class Experiment:
         least-squares, or as a source proposes.
     relabel
         Whether workers and subsets swap roles at random in every iteration, which makes any fixed
-        code on a circulant assignment unbiased.
+        code on a circulant assignment unbiased for workers that are late equally often.
     problem, dataset, dtype
         The loss, the data, and the type of parameters and gradients.
     optimizer, iterations

@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
         "--relabel",
         action="store_const",
         const=True,
-        help="swap roles in every iteration: unbiased codes on circulant assignments",
+        help="swap roles in every iteration: unbiased codes on circulant assignments, "
+        "for workers that are late equally often",
     )
     add("--problem", metavar="PART", help="mlp, softmax, logistic or least-squares")
     add("--dataset", metavar="PART", help="mnist-10k, mixture, or the path of an .npz or IDX file")

@@ -151,6 +151,10 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     e = experiment
     k, n = A.shape
     stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
+    if e.m < 2 and SWITCHES.parse(e.switch).name != "never":
+        raise ValueError(
+            f"--switch {e.switch} chooses among m = 1 to --m: give --m 2 or more, not {e.m}"
+        )
     books = {m: _code_book(e, A, m, stragglers) for m in _family(e)}
     if len(books) > 1 and books[e.m].reported:
         raise ValueError(
@@ -182,7 +186,7 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
         )
     shared = Shared(problem, {m: Member(books[m], wires[m]) for m in books}, stragglers)
     alphas = {m: _alpha(e, codes) for m, codes in books.items()}
-    losses = {m: 1 - _shrinkage(codes) for m, codes in books.items() if len(books) > 1}
+    losses = {m: 1 - _shrinkage(codes, 0.0) for m, codes in books.items() if len(books) > 1}
     run = Run(e, shared, dataset, alphas, losses)
     _ = run.switch  # refuses impossible options
     return run
@@ -222,7 +226,7 @@ def _decoder(e: Experiment, codes: CodeBook) -> Decoder:
 
 
 @lru_cache(maxsize=8)
-def _shrinkage(codes: CodeBook, eps: float = 0.0) -> Array:
+def _shrinkage(codes: CodeBook, eps: float) -> Array:
     """Return alpha, (n + 1,): without a ridge it is 1 - E Err_S / (m k)."""
     return alpha(codes.draw, codes.m, seeds.generator(codes.seed, seeds.MONTE_CARLO), eps=eps)
 

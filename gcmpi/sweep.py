@@ -35,7 +35,7 @@ import numpy as np
 
 from gcmpi import comparison, recording, seeds
 from gcmpi.experiment import Experiment
-from gcmpi.run import assignment_matrix
+from gcmpi.run import assignment_matrix, build
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _jobs(
     experiments, ranks = {}, {}
     for name, own in runs.items():
         try:
-            experiments[name] = Experiment().change(common).change(own)
+            experiments[name] = _experiment(name, common, own)
             ranks[name] = assignment_matrix(experiments[name]).shape[1] + 1
         except ValueError as error:
             raise ValueError(f"run {name}: {error}") from error
@@ -113,6 +113,15 @@ def _jobs(
             experiment = experiments[name].change({"seed": seed})
             file = directory / f"{name}-{experiment.digest}-s{seed}.h5"
             yield Job(name, experiment, ranks[name], file)
+
+
+def _experiment(name: str, common: dict[str, Any], own: Any) -> Experiment:
+    """Return what a competitor runs, with any seed."""
+    if not isinstance(own, dict) or "/" in name:
+        raise ValueError("a run is a table [runs.NAME] of settings, NAME without a slash")
+    if "seed" in {**common, **own}:
+        raise ValueError("seed is 0, 1, .. up to repetitions - 1: leave it out")
+    return Experiment().change(common).change(own)
 
 
 def run_sweep(jobs: list[Job], launcher: str) -> int:
@@ -147,7 +156,10 @@ def run_sweep(jobs: list[Job], launcher: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0 all complete, 1 some failed, 2 wrong usage."""
+    """Run the command.
+
+    Returns the exit status: 0 all complete, 1 some failed, 2 wrong usage, 75 interrupted.
+    """
     p = argparse.ArgumentParser(
         prog="python -m gcmpi.sweep", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
@@ -168,7 +180,17 @@ def main(argv: list[str] | None = None) -> int:
             state = "done" if job.complete else "to run"
             print(f"{state:<7} {job.name:<24} {job.ranks:4d} ranks  {job.output}")
         return 0
-    failed = run_sweep(jobs, options.launcher)
+    try:
+        for experiment in {job.name: job.experiment for job in jobs if not job.complete}.values():
+            build(experiment, assignment_matrix(experiment))  # refuses what does not fit together
+    except (ValueError, MemoryError) as error:
+        print(f"gcmpi.sweep: {experiment.label}: {error}", file=sys.stderr)
+        return 2
+    try:
+        failed = run_sweep(jobs, options.launcher)
+    except KeyboardInterrupt:
+        print("gcmpi.sweep: interrupted; the same command goes on", file=sys.stderr)
+        return 75
     if complete := [job for job in jobs if job.complete]:
         runs = [(job.name, job.experiment.seed, job.figures) for job in complete]
         names = tomllib.loads(options.sweep.read_text(encoding="utf-8"))["runs"]

@@ -65,7 +65,8 @@ class Observed:
     Raises
     ------
     ValueError
-        If the tolerance is not in [0, 1) or the window is empty.
+        If the tolerance is not in [0, 1), the window is empty, or the largest m loses more than
+        the tolerance even when nobody straggles.
     """
 
     def __init__(
@@ -78,6 +79,13 @@ class Observed:
             )
         if window < 1:
             raise ValueError(f"--switch observed needs window >= 1, not {window}")
+        largest = max(losses)
+        if losses[largest][0] > max(tolerance, 1e-12):
+            raise ValueError(
+                f"--switch observed would never take m={largest}, which loses "
+                f"{losses[largest][0]:.3g} of the gradient with no straggler: give a tolerance "
+                f"above that, not {tolerance:g}, a smaller --m or a code that is exact there"
+            )
         self._losses = losses
         # rounding leaves an exact code at about 1e-16, not at zero
         self._tolerance = max(tolerance, 1e-12)

@@ -196,6 +196,8 @@ REFUSED = {
     "error --encoding uncoded": "needs m=1, not m=2",
     "error --plot /no/such/place.png --draws 1 --sets 1": "cannot write --plot /no/such/place.png",
     "error --plot curve.xyz --draws 1 --sets 1": "cannot write --plot curve.xyz",
+    "error --encoding partial-stragglers": "is made of what workers have finished",
+    "error --plot= --draws 1 --sets 1": "its name must end in one of",
     "stability --plot curve": "cannot write --plot curve: its name must end in one of",
     "worst --restarts -1": "--restarts must be at least 0, not -1",
     "compare": "arguments are required: --code",

@@ -15,7 +15,7 @@ from gcmpi.assignments import projective_plane
 from gcmpi.assignments.order import order
 from gcmpi.codebook import CodeBook
 from gcmpi.problems import partition, prepare
-from gcmpi.registry import ASSIGNMENTS, Spec
+from gcmpi.registry import ASSIGNMENTS, STRAGGLERS, Spec
 from gcmpi.reporting import PartWorker, seconds_needed, work
 from gcmpi.stragglers import Table
 from tests import simulated
@@ -307,6 +307,12 @@ def test_what_fits_runs(settings):
     run = make(**PARTIAL | settings, wait="deadline:0.0145", iterations=5)
     _, rows = train(run)
     assert {row.check for row in rows} == {255 if "compression" in settings else 1}
+
+
+def test_who_had_finished_a_part_is_late_in_a_replay(tmp_path):
+    path = simulated.train(**PARTIAL, wait="deadline:0.0145").save(tmp_path / "run.h5")
+    delays = STRAGGLERS.build(f"replay:{path}", n=7, seed=0).delays(0)
+    assert np.isinf(delays).tolist() == [True, False, False, True, False, False, False]
 
 
 def test_run_file_keeps_what_was_finished(tmp_path):

@@ -93,6 +93,9 @@ def test_failures_are_kept_and_tried_again(sweep, tmp_path, capsys):
         ("repetitions = 2\n", "needs at least one [runs.NAME]"),
         ("seeds = 2\n[runs.a]\n", "not 'seeds'"),
         ("[runs.a]\nencoding = 'stackd'\n", "run a: unknown encoding 'stackd'"),
+        ("[runs]\na = 3\n", "run a: a run is a table [runs.NAME]"),
+        ("[common]\nseed = 4\n[runs.a]\n", "run a: seed is 0, 1, .. up to repetitions - 1"),
+        ("[runs.a]\nrelabel = true\n", "--relabel is for encodings that stay the same"),
     ],
 )
 def test_refusals(tmp_path, capsys, text, message):

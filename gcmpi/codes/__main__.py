@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         from gcmpi.codes.commands import COMMANDS
         from gcmpi.codes.output import check_plot
 
-        if getattr(options, "plot", None):
+        if getattr(options, "plot", None) is not None:
             check_plot(options.plot)
         COMMANDS[options.command](options)
         sys.stdout.flush()

@@ -84,7 +84,7 @@ def show(options: argparse.Namespace) -> None:
 
 def error(options: argparse.Namespace) -> None:
     """Print the error for each number of stragglers, between its bounds."""
-    choice = _choice(options, options.stragglers)
+    choice = _fixed_before(_choice(options, options.stragglers))
     if options.probability is not None:
         _error_bernoulli(options, choice)
         return
@@ -150,7 +150,7 @@ def _under_model(
 ) -> tuple[errors.Summary, float | None, float]:
     """Return the errors under a straggler model, a lower bound and the mean number of them.
 
-    The standard error takes iterations as independent, which those of ``markov`` are not.
+    The standard error compares batches of iterations, for those of ``markov`` are not independent.
     """
     survivors = choice.survivors(options.sets, options.seed)
     found = errors.sample_given(
@@ -169,7 +169,7 @@ def _under_model(
 
 def worst(options: argparse.Namespace) -> None:
     """Print the worst straggler sets that a search finds."""
-    choice = _choice(options)
+    choice = _fixed_before(_choice(options))
     if options.restarts < 0:
         raise ValueError(f"--restarts must be at least 0, not {options.restarts}")
     B = choice.draw(seeds.generator(options.seed, seeds.CODE))
@@ -195,7 +195,9 @@ def compare(options: argparse.Namespace) -> None:
     """Print the mean errors of several codes side by side."""
     if any(not m.isdecimal() for _, _, m in options.code):
         raise ValueError("--code needs ASSIGNMENT ENCODING M, with M a whole number")
-    choices = [Choice.parse(first, second, int(m)) for first, second, m in options.code]
+    choices = [
+        _fixed_before(Choice.parse(first, second, int(m))) for first, second, m in options.code
+    ]
     curves = [
         _curve(options, choice, [round(share * choice.n) for share in FRACTIONS])
         for choice in choices
@@ -257,6 +259,17 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
 
 def _choice(options: argparse.Namespace, stragglers: str | None = None) -> Choice:
     return Choice.parse(options.assignment, options.encoding, options.m, stragglers)
+
+
+def _fixed_before(choice: Choice) -> Choice:
+    """Refuse a code that is made anew of what workers report."""
+    if ENCODINGS[choice.encoding.name].traits.reported:
+        raise ValueError(
+            f"{choice.encoding} is made of what workers have finished when the server stops, so "
+            "that no straggler set alone says what is lost: it is the sum over the subsets of "
+            "max(m - workers that finished it, 0); train with it instead"
+        )
+    return choice
 
 
 def _curve(options: argparse.Namespace, choice: Choice, counts: list[int]) -> errors.Curve:

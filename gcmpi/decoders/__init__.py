@@ -64,8 +64,9 @@ def ridge_of(spec: Spec | str, wire: WireType = "float32") -> float | None:
         case "auto":
             return NOISE_POWER[wire] if wire in SHORT else 0.0
         case "ridge":
-            eps = spec.options.get("eps", NOISE_POWER[wire])
-            if not (isinstance(eps, float) and eps > 0):
+            given = spec.options.get("eps", NOISE_POWER[wire])
+            eps = float(given) if isinstance(given, int | float) else 0.0
+            if not eps > 0:
                 raise ValueError(f"ridge needs eps > 0, not eps={eps}")
             return eps
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -19,6 +19,8 @@ from gcmpi.code import Array, BoolArray, IntArray
 from gcmpi.decoding import ridged
 from gcmpi.errors.engine import ErrorEngine, target
 
+BATCHES = 20
+"""Of consecutive iterations, for the standard error under a straggler model."""
 Draw = Callable[[np.random.Generator], Array]
 """Returns an encoding matrix B (m * k, n): a fresh one or the same one at every call."""
 Progress = Callable[[int, int], None]
@@ -183,11 +185,20 @@ def sample_given(
     Parameters
     ----------
     survivors : (sets, n) bool
-        The workers that answered, one set a row. The others are as in `sample`.
+        The workers that answered, one set a row, in the order of the iterations. The others are
+        as in `sample`.
     """
     sources = _sources(_code_errors(draw, m), rng, draws, len(survivors), progress)
     errors = np.stack([source.errors(survivors) for source, _ in sources])
-    return summarise(errors, quantiles, exhaustive=False)
+    summary = summarise(errors, quantiles, exhaustive=False)
+    # all encodings have the luck of the sets in common; sets that follow one another may be alike,
+    # so that batches of them are compared
+    batches = [batch.mean() for batch in np.array_split(errors.mean(axis=0), BATCHES) if batch.size]
+    if len(batches) < 2:
+        return summary
+    of_sets = float(np.var(batches, ddof=1)) / len(batches)
+    of_draws = summary.stderr**2 if draws > 1 else 0.0
+    return replace(summary, stderr=math.sqrt(of_sets + of_draws))
 
 
 def summarise(errors: Array, quantiles: Sequence[float], *, exhaustive: bool) -> Summary:

@@ -14,7 +14,7 @@ import numpy as np
 
 import gcmpi
 from gcmpi import environment
-from gcmpi.code import AnyArray, Array
+from gcmpi.code import AnyArray, Array, IntArray
 from gcmpi.codebook import CodeBook
 from gcmpi.recording.record import FIELDS, Record
 from gcmpi.training import State
@@ -157,12 +157,15 @@ class RunFile:
         The data sets of ``/iterations``; without those that an older version did not write.
     simulated
         Whether it ran on a virtual clock.
+    loads : (n,)
+        How many subsets each worker holds.
     """
 
     experiment: str
     status: str
     created: str
     simulated: bool
+    loads: IntArray
     columns: Mapping[str, AnyArray]
     state: State
     optimizer_state: Mapping[str, AnyArray]
@@ -214,6 +217,7 @@ def read(path: Path) -> RunFile:
                 str(file.attrs["status"]),
                 str(file.attrs["created"]),
                 file["environment"].attrs["mpi_library"] == environment.SIMULATED,
+                file["code/A"][()].sum(axis=0, dtype=np.intp),
                 {name: known[name][()] for name in ("iteration", *FIELDS) if name in known},
                 state,
                 {

@@ -39,20 +39,23 @@ def trace(
 def replay(n: int, path: str) -> Table:
     """Replay the stragglers of a run: who did not answer in time there is silent here.
 
-    Who answered with a part of its subsets (`finished`) is on time with all of them.
+    So is who had finished only a part of its subsets, with a code that makes use of such parts.
 
     Raises
     ------
     ValueError
         If the file is not a run file, or its run had another number of workers.
     """
-    survivors = read(Path(path)).columns["survivors"]
+    run = read(Path(path))
+    survivors = run.columns["survivors"]
     if survivors.shape[1] != n or not len(survivors):
         raise ValueError(
             f"stragglers replay: {path} has {survivors.shape[1]} workers and {len(survivors)} "
             f"iterations, but there are {n} workers"
         )
-    return Table(np.where(survivors != 0, 0.0, np.inf))
+    finished = run.columns.get("finished", np.zeros(survivors.shape))  # 0 where not known
+    in_time = (survivors != 0) & ((finished == 0) | (finished >= run.loads))
+    return Table(np.where(in_time, 0.0, np.inf))
 
 
 def _read_table(path: Path, dataset: str) -> Array:

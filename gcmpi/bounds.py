@@ -285,7 +285,10 @@ def independent_holder_bound(A: AnyArray, m: int, odds: Array) -> float:
     """
     k, n = A.shape
     if np.shape(odds) != (n,) or not ((odds >= 0) & (odds <= 1)).all():
-        raise ValueError(f"needs n={n} probabilities as odds, not {odds}")
+        raise ValueError(
+            f"the holder bound needs n={n} probabilities as odds, one a worker, not shape "
+            f"{np.shape(odds)}"
+        )
     law = np.zeros((k, m))  # P(h = 0), .., P(h = m - 1) of each subset
     law[:, 0] = 1.0
     for i, q in enumerate(odds):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.intp]
 AnyArray = npt.NDArray[Any]
+WireType = Literal["float16", "bfloat16", "float32", "float64"]
+"""What the numbers of a message are."""
 
 
 @dataclass(frozen=True, eq=False)

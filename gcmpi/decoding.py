@@ -17,13 +17,12 @@ of G as eps times it, which bounds the condition number by about n / eps.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, BoolArray, Code
+from gcmpi.code import AnyArray, Array, BoolArray, Code, WireType
 
-WireType = Literal["float16", "bfloat16", "float32", "float64"]
 MAX_CONDITION = 1e8
 SMALL = 64
 """Workers up to which `Code.decode` is as fast as forming a new Gram matrix."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gcmpi.code import WireType
 from gcmpi.problems import datasets
 from gcmpi.registry import (
     ASSIGNMENTS,
@@ -27,7 +28,6 @@ from gcmpi.registry import (
     Registry,
     Spec,
 )
-from gcmpi.wire import WireType
 
 REGISTRIES: Mapping[str, Registry] = {
     "assignment": ASSIGNMENTS,

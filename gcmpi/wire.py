@@ -8,15 +8,14 @@ need not be sent.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from gcmpi import seeds
-from gcmpi.code import AnyArray
+from gcmpi.code import AnyArray, WireType
 from gcmpi.registry import COMPRESSORS
 
-WireType = Literal["float16", "bfloat16", "float32", "float64"]
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 """Distance from 1 to the next number of each type."""
 

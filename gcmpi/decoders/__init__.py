@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from gcmpi.code import WireType
 from gcmpi.decoders.equal_weights import bibd, expander, one_step, plain_sum
 from gcmpi.decoders.exact import block, first_of_group, vandermonde
 from gcmpi.decoders.graph import graph
@@ -16,7 +17,6 @@ from gcmpi.decoding import (
     NOISE_POWER,
     SHORT,
     Decoder,
-    WireType,
     auto,
     decoder_for,
     least_squares,

@@ -19,7 +19,7 @@ SETS = 96
 FIRST_SETS, LAST_SETS = 256, 4096
 """Where the odds of the run are known: sets for all choices, and for the few that are left."""
 RIDGE = 1e-6
-"""Relative noise power of the messages it is judged at: that of float16."""
+"""Relative noise power that codes are judged at; that of float16 messages is smaller."""
 
 Frequencies = tuple[float, ...]
 """Frequencies in 0..n/2, ascending: 0 and n/2 stand for one wave, the others for two."""

@@ -212,7 +212,10 @@ def expected(
     """
     most = most_stragglers(n, stragglers, name)
     if odds is not None and (odds.shape != (n,) or not ((odds >= 0) & (odds <= 1)).all()):
-        raise ValueError(f"{name} needs n={n} probabilities as odds, not {odds}")
+        raise ValueError(
+            f"{name} needs n={n} probabilities as odds, one a worker, not numbers of shape "
+            f"{np.shape(odds)} from {np.min(odds):g} to {np.max(odds):g}"
+        )
     if not 0 <= attack <= 1:
         raise ValueError(f"{name} needs attack in [0, 1], not attack={attack:g}")
     law: Law = Uniform(n, most)

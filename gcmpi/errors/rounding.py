@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gcmpi.code import Array, BoolArray, Code
+from gcmpi.code import Array, BoolArray, Code, WireType
 from gcmpi.decoding import Decoder
-from gcmpi.wire import WireType, decode_numbers, encode_numbers, storage
+from gcmpi.wire import decode_numbers, encode_numbers, storage
 
 WIRES: tuple[WireType, ...] = ("float64", "float32", "float16")
 """Types that messages are rounded to."""

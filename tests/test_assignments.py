@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from symmetry import is_transitive_on_workers
 
 from gcmpi import assignments
 from gcmpi.assignments.fields import (
@@ -19,6 +18,7 @@ from gcmpi.assignments.fields import (
     products,
 )
 from gcmpi.registry import ASSIGNMENTS, Spec
+from gcmpi.testing.symmetry import is_transitive_on_workers
 
 EXAMPLES = [Spec(part.name, options) for part in ASSIGNMENTS for options in part.examples]
 TRANSITIVE = [spec for spec in EXAMPLES if ASSIGNMENTS[spec.name].traits.vertex_transitive]

@@ -20,12 +20,12 @@ from gcmpi.registry import ENCODINGS
 from gcmpi.testing.assignments import chosen, is_symmetric
 from gcmpi.testing.parts import Own, Place, part
 
-DRAWS, SETS = 16, 16
-"""Encodings, and straggler sets of a size for each, over which a mean error is taken."""
+DRAWS = 16
+"""Encodings over which a mean error is taken."""
+STANDARD_ERRORS = 6
+"""By how many a mean error may be beyond a bound."""
 ALL_SETS = 2000
 """Straggler sets of a size up to which all are tried."""
-BIAS_DRAWS = 600
-"""Encodings, each with a random set, over which a mean decoded gradient is taken."""
 FALSE_ALARM = 1e-6
 """Probability, for each assignment and m, that a test of means blames what is right."""
 LAYOUT = "row u*k + j of B is part u of subset j"
@@ -39,6 +39,8 @@ class Case:
     ----------
     tolerance
         What counts as zero, relative to m k.
+    bias_draws
+        Encodings over which the mean decoded gradient of a redrawn one is taken.
     """
 
     own: Own
@@ -47,6 +49,7 @@ class Case:
     m: int
     seed: int
     tolerance: float
+    bias_draws: int
 
     @property
     def zero(self) -> float:
@@ -91,6 +94,7 @@ def check_encoding(
     m: int | Iterable[int] = (1, 2, 3),
     seed: int = 0,
     tolerance: float = 1e-9,
+    draws: int = 600,
 ) -> None:
     """Check the laws of an encoding on several assignments, for several m.
 
@@ -126,6 +130,9 @@ def check_encoding(
         Seed of the generators.
     tolerance
         What counts as an error of zero, relative to m k.
+    draws
+        Encodings, each with a random straggler set, over which the mean decoded gradient of a
+        redrawn one is taken; at least 100.
 
     Raises
     ------
@@ -135,13 +142,15 @@ def check_encoding(
         If there is no such encoding, it is nothing that can be called, or it refuses every
         assignment.
     """
+    if draws < 100:
+        raise ValueError(f"check_encoding needs at least 100 draws for a mean, not draws={draws}")
     own = part(ENCODINGS, encoding)
     factors = [m] if isinstance(m, int) else list(m)
     refusals = []
     tried = 0
     for (name, A), factor in itertools.product(chosen(assignments), factors):
         place = Place(own.what, f"{name}, m={factor}, seed={seed}")
-        case = Case(own, place, A, factor, seed, tolerance)
+        case = Case(own, place, A, factor, seed, tolerance, draws)
         try:
             B = case.build(case.generator())
         except ValueError as error:
@@ -272,10 +281,11 @@ def _check_errors(case: Case) -> None:
 def _check_means(case: Case) -> None:
     """Hold the mean of Err_S between what stragglers take and what a theorem promises."""
     draws = DRAWS if "rng" in case.own.takes else 1
-    summaries = sample(case.draw, case.m, case.counts, case.generator(3), draws=draws, sets=SETS)
+    sets = max(16, 1000 // case.A.shape[1])
+    summaries = sample(case.draw, case.m, case.counts, case.generator(3), draws=draws, sets=sets)
     name, upper = _theorem(case)
     for s, error in zip(case.counts, summaries, strict=True):
-        slack = 5 * error.stderr + case.zero
+        slack = STANDARD_ERRORS * error.stderr + case.zero
         least = bounds.holder_bound(case.A, case.m, s)
         if error.mean < least - slack:
             raise case.place.broken(
@@ -288,7 +298,7 @@ def _check_means(case: Case) -> None:
             raise case.place.broken(
                 "theorem",
                 f"the mean of Err_S is {error.mean:.6g} with s = {s} stragglers, but {name} says "
-                f"at most {bound:.6g} (5 standard errors are {5 * error.stderr:.2g})",
+                f"at most {bound:.6g} ({STANDARD_ERRORS} standard errors are {slack:.2g})",
             )
 
 
@@ -336,7 +346,7 @@ def _check_mean_over_draws(case: Case, s: int) -> None:
     """Compare the mean of B_S R over fresh B, each with a random set."""
     rng = case.generator(5)
     n = case.A.shape[1]
-    sets = np.stack([rng.permutation(n) >= s for _ in range(BIAS_DRAWS)])
+    sets = np.stack([rng.permutation(n) >= s for _ in range(case.bias_draws)])
     Bs = np.stack([case.draw(rng) for _ in sets])
     _compare(case, s, decodable(Bs, sets, case.m), exhaustive=False)
 

@@ -106,10 +106,10 @@ def check_problem(
     data = model.data(X, y)
     theta = model.check_initial()
     model.check_targets(data)
+    model.check_inputs(theta, data)  # what changes X would mislead the checks below
     model.check_sum(theta, data)
     model.check_gradient(theta, data, tolerance)
     model.check_scale(theta, data)
-    model.check_inputs(theta, data)
     model.check_parts(theta, data)
     model.check_accuracy(theta, data)
     if "dtype" in own.takes and model.dtype == np.float64:
@@ -354,21 +354,20 @@ class Model:
         """Check that the model leaves its arguments alone, and keeps none of them."""
         buffer = theta.copy()
         given = Rows(rows.X.copy(), rows.y.copy(), rows.Y.copy())
-        before = self._copy(theta, rows), self.loss(theta, rows)
         returned = self.gradient(buffer, given)
-        first = returned.copy()
-        self.loss(buffer, given)
+        first, loss = returned.copy(), self.loss(buffer, given)
         for name, now, was in (
-            ("theta", buffer, theta), ("X", given.X, rows.X), ("Y", given.Y, rows.Y)
-        ):  # fmt: skip
+            ("theta", buffer, theta),
+            ("X", given.X, rows.X),
+            ("Y", given.Y, rows.Y),
+        ):
             if not np.array_equal(now, was):
                 raise self.place.broken(
                     "inputs", f"the model changes {np.count_nonzero(now != was)} entries of {name}"
                 )
         buffer += 1  # the next message arrives
-        if not np.array_equal(self._copy(theta, rows), before[0]) or not np.array_equal(
-            self.loss(theta, rows), before[1]
-        ):
+        again = self._copy(theta, rows), self.loss(theta, rows)
+        if not np.array_equal(again[0], first) or again[1] != loss:
             raise self.place.broken(
                 "inputs",
                 "the model gives another gradient or loss for the same theta after an array that "

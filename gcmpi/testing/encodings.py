@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 from collections.abc import Iterable
@@ -173,7 +172,7 @@ def check_encoding(
 
 
 def _lacks_default(own: Own, name: str) -> bool:
-    found = inspect.signature(own.function).parameters.get(name)
+    found = own.parameters.get(name)
     return found is not None and found.default is found.empty
 
 

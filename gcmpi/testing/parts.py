@@ -59,10 +59,14 @@ class Own:
     spec: Spec | None = None
 
     @functools.cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the function."""
+        return inspect.signature(self.function).parameters
+
+    @functools.cached_property
     def takes(self) -> frozenset[str]:
         """The names of the parameters that still need a value, or may have one."""
-        parameters = inspect.signature(self.function).parameters
-        return frozenset(parameters) - frozenset(self.options)
+        return frozenset(self.parameters) - frozenset(self.options)
 
     def __call__(self, **supplied: object) -> Any:
         """Call the function with its options and with what it takes of `supplied`.
@@ -72,10 +76,9 @@ class Own:
         ValueError
             If the function has a parameter without a value.
         """
-        parameters = inspect.signature(self.function).parameters
-        everything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        everything = any(p.kind is p.VAR_KEYWORD for p in self.parameters.values())
         given = {key: value for key, value in supplied.items() if everything or key in self.takes}
-        for key, p in parameters.items():
+        for key, p in self.parameters.items():
             needed = p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
             if needed and key not in given and key not in self.options:
                 raise ValueError(

@@ -9,15 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, BoolArray, Code, IntArray, combine
+from gcmpi.code import AnyArray, Array, BoolArray, Code, IntArray, combine, message_length
 from gcmpi.codebook import CodeBook
 from gcmpi.decoding import Decoder
 from gcmpi.optimizers import Optimizer
 from gcmpi.problems import Dataset, Problem, partition, prepare
+from gcmpi.registry import REGISTRIES, OwnPartError
 from gcmpi.stragglers import StragglerModel
 from gcmpi.switching import Switch
 from gcmpi.waiting import StopRule
@@ -161,7 +162,36 @@ class Member:
     """What the server and all workers have in common for one m."""
 
     codes: CodeBook
-    wire: Wire
+    wire: Any  # a Wire; None only on its way to a rank that makes its own
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every rank makes a user's own part for itself: nothing of a user's is pickled.
+
+    Attributes
+    ----------
+    setting
+        What it is of the experiment: problem, stragglers or compression.
+    text
+        Its name and options.
+    supplied
+        What it is built with besides.
+    """
+
+    setting: str
+    text: str
+    supplied: Mapping[str, Any]
+
+    def make(self, **more: object) -> Any:
+        """Return a new one.
+
+        Raises
+        ------
+        OwnPartError
+            If this rank cannot import or build it.
+        """
+        return REGISTRIES[self.setting].build(self.text, **self.supplied, **more)
 
 
 @dataclass(frozen=True)
@@ -172,11 +202,41 @@ class Shared:
     ----------
     family
         By m; one member, unless m may change from iteration to iteration.
+    recipes
+        By setting, how each rank makes those parts that are a user's own.
     """
 
     problem: Problem
     family: Mapping[int, Member]
     stragglers: StragglerModel
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what the recipes make."""
+        state = {"d": self.problem.d, **self.__dict__}
+        for name in self.recipes.keys() & {"problem", "stragglers"}:
+            state[name] = None
+        if "compression" in self.recipes:
+            state["family"] = {m: Member(x.codes, None) for m, x in self.family.items()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make what was left out."""
+        recipes, d = state["recipes"], state.pop("d")
+        for name in recipes.keys() & {"problem", "stragglers"}:
+            state[name] = recipes[name].make()
+        if state["problem"].d != d:
+            raise OwnPartError(
+                f"problem {recipes['problem'].text} has d={d} parameters on the server and "
+                f"d={state['problem'].d} here: it must be the same on all ranks"
+            )
+        if "compression" in recipes:
+            make = recipes["compression"].make
+            state["family"] = {
+                m: Member(x.codes, make(length=message_length(d, m)))
+                for m, x in state["family"].items()
+            }
+        self.__dict__.update(state)
 
     @property
     def codes(self) -> CodeBook:
@@ -186,7 +246,8 @@ class Shared:
     @property
     def wire(self) -> Wire:
         """How their coded vectors travel."""
-        return self.family[max(self.family)].wire
+        wire: Wire = self.family[max(self.family)].wire
+        return wire
 
     @property
     def wires(self) -> dict[int, Wire]:
@@ -383,6 +444,7 @@ def serve(
         if auditor.due(t):
             gradient_error, check = auditor.gradient(state.theta, code, R, decoded, replies, scale)
             loss, accuracy = auditor.quality(theta)
+            loss = np.inf if np.isnan(loss) else loss  # NaN means: not audited
         state = State(t + 1, theta, seconds)
         over = record(
             Iteration(

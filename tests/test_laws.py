@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gcmpi import Code, bounds
+from gcmpi.ensemble import Ensemble
 from gcmpi.errors import ErrorEngine, curve, orders, target, worst_set
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
 
@@ -90,7 +91,7 @@ def test_errors_are_between_exact_and_everything_and_grow_with_every_straggler(
 def test_mean_errors_are_between_their_bounds(assignment, encoding, m):
     A = ASSIGNMENTS.build(assignment)
     s = counts(A.shape[1])
-    result = curve(A, m, encoding, s, draws=16, sets=16, seed=3)
+    result = curve(Ensemble(A, m, encoding), s, draws=16, sets=16, seed=3)
     assert [p.s for p in result.points] == s
     for p in result.points:
         slack = 5 * p.error.stderr + 1e-9

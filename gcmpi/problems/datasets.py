@@ -41,6 +41,11 @@ class Dataset:
     classes: int
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a row."""
+        return tuple(self.X.shape[1:])
+
+    @property
     def features(self) -> int:
         """The length of a row."""
         return int(self.X.shape[1])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gcmpi.code import WireType
+from gcmpi.learning import batches
 from gcmpi.problems import datasets
 from gcmpi.registry import (
     ASSIGNMENTS,
@@ -61,6 +62,8 @@ class Experiment:
         code on a circulant assignment unbiased for workers that are late equally often.
     problem, dataset, dtype
         The loss, the data, and the type of parameters and gradients.
+    batch
+        How many rows of each subset a gradient takes: a fraction, or ``rows:COUNT``.
     optimizer, iterations
         How the server descends, and for how long.
     stragglers, wait
@@ -96,6 +99,7 @@ class Experiment:
     problem: str = "mlp"
     dataset: str = "mnist-10k"
     dtype: Literal["float32", "float64"] = "float32"
+    batch: str = batches.WHOLE
     optimizer: str = "momentum:rate=0.2"
     iterations: int = 100
     stragglers: str = "bernoulli:q=0.25"
@@ -110,6 +114,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", datasets.canonical(self.dataset))
+        object.__setattr__(self, "batch", batches.canonical(self.batch))
         for name, registry in REGISTRIES.items():
             text = getattr(self, name)
             object.__setattr__(self, name, str(registry.parse(text)))
@@ -208,6 +213,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
                 f"{flag(name)} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
             )
         return value
+    if name == "batch" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)  # a fraction is a number in TOML
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]

@@ -19,6 +19,9 @@ from gcmpi.decoders import decoder, ridge_of
 from gcmpi.decoding import Decoder
 from gcmpi.errors import alpha, decoder_alpha, unbiased
 from gcmpi.experiment import Experiment
+from gcmpi.learning.batches import Sampling
+from gcmpi.learning.gradients import check
+from gcmpi.learning.problem import complete
 from gcmpi.optimizers import Optimizer
 from gcmpi.problems import Dataset, datasets, load
 from gcmpi.registry import (
@@ -109,7 +112,15 @@ class Run:
         """A new auditor."""
         e = self.experiment
         problem, k = self.shared.problem, self.A.shape[0]
-        return Auditor(problem, self.dataset, k, self.shared.wire, e.audit_every, e.iterations - 1)
+        return Auditor(
+            problem,
+            self.dataset,
+            k,
+            self.shared.wire,
+            e.audit_every,
+            e.iterations - 1,
+            self.shared.sampling,
+        )
 
     def shards(self) -> Iterator[Shard]:
         """Yield the rows of worker 0, 1, ..."""
@@ -122,9 +133,14 @@ class Run:
         s = self.shared
         wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
         if s.codes.reported:
-            parts = [PartWorker(i, s.problem, rows) for i, rows in enumerate(self.shards())]
+            parts = [
+                PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
+                for i, rows in enumerate(self.shards())
+            ]
             return SimulatedReportExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
-        workers = [Worker(i, s.problem, rows, s.family) for i, rows in enumerate(self.shards())]
+        workers = [
+            Worker(i, s.problem, rows, s.family, s.sampling) for i, rows in enumerate(self.shards())
+        ]
         return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
 
 
@@ -164,10 +180,14 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     WAITING.build(e.wait).begin(books[e.m].code(0))
     OPTIMIZERS.build(e.optimizer)
     dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
-    datasets.partition(len(dataset.X), k)
-    problem = PROBLEMS.build(
+    slices = datasets.partition(len(dataset.X), k)
+    sampling = Sampling(e.seed, e.batch)
+    sampling.check([rows.stop - rows.start for rows in slices])
+    own = PROBLEMS.build(
         e.problem, features=dataset.features, classes=dataset.classes, dtype=e.dtype
     )
+    problem = complete(own, e.dtype)
+    check(problem, dataset.X[:1], dataset.y[:1])
     if e.m > problem.d:
         raise ValueError(
             f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
@@ -184,7 +204,7 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
             f"nothing when the code changes in every iteration, as with {changes}: give "
             "feedback=false, or a code that stays the same"
         )
-    shared = Shared(problem, {m: Member(books[m], wires[m]) for m in books}, stragglers)
+    shared = Shared(problem, {m: Member(books[m], wires[m]) for m in books}, stragglers, sampling)
     alphas = {m: _alpha(e, codes) for m, codes in books.items()}
     losses = {m: 1 - _shrinkage(codes, 0.0) for m, codes in books.items() if len(books) > 1}
     run = Run(e, shared, dataset, alphas, losses)

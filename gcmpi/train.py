@@ -206,11 +206,11 @@ def work_over_mpi(world: World) -> int:
     i, problem, codes = world.rank - 1, shared.problem, shared.codes
     ends = (world, problem.d, problem.dtype, shared.wires)
     if codes.reported:
-        part_worker = reporting.PartWorker(i, problem, rows)
+        part_worker = reporting.PartWorker(i, problem, rows, codes.m, shared.sampling)
         link = MpiReportLink(*ends, part_worker.load)
         work = partial(reporting.work, link, part_worker)
     else:
-        worker = training.Worker(i, problem, rows, shared.family)
+        worker = training.Worker(i, problem, rows, shared.family, shared.sampling)
         work = partial(training.work, MpiLink(*ends), worker)
     world.report(environment.place())  # ready: the server starts the clock when all are
     work(shared.stragglers)

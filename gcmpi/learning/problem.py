@@ -25,7 +25,9 @@ sliced, multiplied by a float and added; ``host(array)`` makes a numpy array of 
 has ``take(rows, indices)``, a mini-batch is taken from rows that are on the device already.
 
 A gradient with a parameter `rng` gets a generator that follows from the run's seed, the iteration
-and the subset: all workers that hold a subset, and the audit, then draw the same.
+and the subset: all workers that hold a subset, and the audit, then draw the same. Such a gradient
+is computed subset by subset, unless a member ``draws`` is false (a model on a device is asked when
+it has seen a row).
 """
 
 from __future__ import annotations
@@ -92,8 +94,12 @@ class _Completed:
         self.own, self.dtype = own, dtype
         self.name = name_of(own)
         self.d = _parameters(own, self.name)
-        self.metric = str(getattr(own, "metric", "accuracy"))
         self._takes_rng = "rng" in inspect.signature(own.gradient).parameters
+
+    @property
+    def metric(self) -> str:
+        """What `accuracy` returns."""
+        return str(getattr(self.own, "metric", "accuracy"))
 
     @property
     def draws(self) -> bool:
@@ -188,6 +194,11 @@ class DeviceModel(_Completed):
     def rows(self, X: AnyArray, y: AnyArray) -> Any:
         """Put rows on the device."""
         return self.own.rows(X, y)
+
+    def meet(self, X: AnyArray, y: AnyArray) -> None:
+        """Show a row to a model that cannot say before whether its gradients draw."""
+        if hasattr(self.own, "draws"):
+            self.own.rows(X, y)
 
     @property
     def takes(self) -> bool:

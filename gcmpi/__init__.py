@@ -43,6 +43,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from gcmpi.version import VERSION
+
 if TYPE_CHECKING:
     from gcmpi import assignments, bounds, decoders, encodings, errors, learning, testing
     from gcmpi.code import Code
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from gcmpi.experiments.launch import launch, simulate
     from gcmpi.registry import assignment, decoder, encoding
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "Code",
     "Ensemble",

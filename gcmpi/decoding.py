@@ -22,7 +22,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from gcmpi.code import AnyArray, Array, BoolArray, Code, WireType
-from gcmpi.importing import UnusableError
 from gcmpi.registry import called_by_name
 
 MAX_CONDITION = 1e8
@@ -47,18 +46,18 @@ def complete(made: object) -> Decoder:
     """
     if not callable(made):
         words = "must be a function of code and survivors that returns R (n, m)"
-        raise ValueError(f"{words}, not {made!r:.60}")  # noqa: TRY004 - for the user to mend
+        raise ValueError(f"{words}, not {made!r:.60}")
 
     def decode(code: Code, survivors: BoolArray) -> Array:
         said = called_by_name(made, code=code, survivors=survivors)
         R = np.asarray(said, dtype=np.float64)
         if R.shape != (code.n, code.m):
-            raise UnusableError(
+            raise ValueError(
                 f"the decoder must return R of shape (n, m) = ({code.n}, {code.m}), not {R.shape}"
             )
         if (R[~survivors] != 0).any():
             late = int(np.flatnonzero(~survivors & (R != 0).any(axis=1))[0])
-            raise UnusableError(
+            raise ValueError(
                 f"the decoder must leave zeros in the rows of stragglers, but row {late} of R, a "
                 "straggler's, is not zero"
             )

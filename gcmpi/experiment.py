@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gcmpi.code import WireType
 from gcmpi.ensemble import Ensemble, spec_of
+from gcmpi.learning import batches
 from gcmpi.problems import datasets
 from gcmpi.registry import REGISTRIES, Source, Spec
 
@@ -42,6 +43,8 @@ class Experiment:
         code on a circulant assignment unbiased for workers that are late equally often.
     problem, dataset, dtype
         The loss, the data, and the type of parameters and gradients.
+    batch
+        How many rows of each subset a gradient takes: a fraction, or ``rows:COUNT``.
     optimizer, iterations
         How the server descends, and for how long.
     stragglers, wait
@@ -77,6 +80,7 @@ class Experiment:
     problem: str = "mlp"
     dataset: str = "mnist-10k"
     dtype: Literal["float32", "float64"] = "float32"
+    batch: str = batches.WHOLE
     optimizer: str = "momentum:rate=0.2"
     iterations: int = 100
     stragglers: str = "bernoulli:q=0.25"
@@ -95,6 +99,7 @@ class Experiment:
         def __init__(self, *, code: Ensemble | None = None, **settings: Any) -> None: ...
 
     def __post_init__(self, code: Ensemble | None) -> None:
+        object.__setattr__(self, "batch", batches.canonical(self.batch))
         if code is not None:
             self._take(code)
         if isinstance(self.dataset, str):
@@ -219,6 +224,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
                 f"{flag(name)} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
             )
         return value
+    if name == "batch" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)  # a fraction is a number in TOML
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]

@@ -31,10 +31,6 @@ class OwnPartError(ValueError):
     """A user's part cannot be used; the message is one sentence with module and cause."""
 
 
-class UnusableError(ValueError):
-    """What a user's part returned cannot be used; `blame` puts the part's name in front."""
-
-
 class NotFoundError(OwnPartError):
     """A user's part cannot be found.
 
@@ -179,17 +175,18 @@ def blame(what: str, doing: str = "") -> Iterator[None]:
         yield
     except OwnPartError:
         raise
-    except UnusableError as error:
-        raise OwnPartError(f"{what}: {error}") from error
     except Exception as error:
+        place = _place(error)
+        if isinstance(error, ValueError) and not place:  # this package refuses what it was given
+            raise OwnPartError(f"{what}: {error}") from error
         cause = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
         raise OwnPartError(
-            f"{what} {doing or 'raised'}{': ' if doing else ' '}{cause}{_place(error)}"
+            f"{what} {doing or 'raised'}{': ' if doing else ' '}{cause}{place}"
         ) from error
 
 
 def _place(error: BaseException) -> str:
-    """Return where the user's code raised, `` (mycodes.py, line 7)``, as far as it is known."""
+    """Return where the user's code raised, `` (mycodes.py, line 7)``; empty if it did not."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({error.filename}, line {error.lineno})"
     frames = [

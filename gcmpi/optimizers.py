@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from gcmpi.code import AnyArray
-from gcmpi.importing import UnusableError
 from gcmpi.registry import OPTIMIZERS, called_by_name
 
 
@@ -56,7 +55,7 @@ class OwnOptimizer:
             called_by_name(self._step, theta=theta, gradient=gradient, t=t), dtype=theta.dtype
         )
         if moved.shape != theta.shape:
-            raise UnusableError(
+            raise ValueError(
                 f"the step must return parameters of shape {theta.shape}, not {moved.shape}"
             )
         return moved

@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--problem", metavar="PART", help="mlp, softmax, logistic or least-squares")
     add("--dataset", metavar="PART", help="mnist-10k, mixture, or the path of an .npz or IDX file")
     add("--dtype", metavar="TYPE", help="parameters and gradients: float32 or float64")
+    add("--batch", metavar="B", help="rows of a subset a gradient takes: 0.1 (fraction), rows:32")
     add("--optimizer", metavar="PART", help="sgd, momentum or adam, with rate=")
     add("--iterations", metavar="T", help="how many")
     add("--stragglers", metavar="PART", help="how late workers are, e.g. bernoulli:q=0.25")
@@ -102,8 +103,8 @@ class Request:
 
 SETTINGS = (
     "assignment", "encoding", "m", "switch", "decoder", "relabel", "problem", "dataset", "dtype",
-    "optimizer", "iterations", "stragglers", "wait", "wire", "compression", "seed", "rescale",
-    "audit_every", "target_accuracy",
+    "batch", "optimizer", "iterations", "stragglers", "wait", "wire", "compression", "seed",
+    "rescale", "audit_every", "target_accuracy",
 )  # fmt: skip
 
 

@@ -636,6 +636,7 @@ PROBLEMS = Registry(
     "problem",
     ["gcmpi.problems"],
     supplied=("features", "shape", "classes", "dtype"),
+    complete="gcmpi.learning.problem:complete",
     ready=("initial", "loss", "gradient"),
 )
 OPTIMIZERS = Registry(

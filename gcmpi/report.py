@@ -10,12 +10,12 @@ from typing import Any, TextIO
 
 import numpy as np
 
-import gcmpi
 from gcmpi.code import AnyArray
 from gcmpi.decoders import ridge_of
 from gcmpi.recording.figures import problems, warnings
 from gcmpi.run import Run
 from gcmpi.training import Iteration
+from gcmpi.version import VERSION
 from gcmpi.wire import storage
 
 HEADING = (
@@ -45,7 +45,7 @@ def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) 
     dirty = " with changes" if environment["git_dirty"] == "yes" else ""
     ridge = f", ridge {eps:.2g}" if (eps := ridge_of(e.decoder, e.wire)) else ""
     lines = [
-        f"gcmpi {gcmpi.__version__}    {environment['command']}",
+        f"gcmpi {VERSION}    {environment['command']}",
         f"experiment {e.digest}, seed {e.seed}, git {commit}{dirty}",
         f"code       {e.assignment} + {e.encoding}, m={e.m}: {code.n} workers, {code.k} subsets, "
         f"load {code.delta}, replication {code.gamma}{relabelled}",

@@ -22,8 +22,11 @@ from gcmpi.decoding import Decoder
 from gcmpi.errors import alpha, decoder_alpha, unbiased
 from gcmpi.experiment import Experiment
 from gcmpi.importing import blame
+from gcmpi.learning.batches import Sampling
+from gcmpi.learning.gradients import check
+from gcmpi.learning.problem import complete
 from gcmpi.optimizers import Optimizer
-from gcmpi.problems import Dataset, datasets, load, prepare
+from gcmpi.problems import Dataset, datasets, load
 from gcmpi.recording.figures import Figures, figures
 from gcmpi.registry import (
     ASSIGNMENTS,
@@ -123,7 +126,15 @@ class Run:
         """A new auditor."""
         e = self.experiment
         problem, k = self.shared.problem, self.A.shape[0]
-        return Auditor(problem, self.dataset, k, self.shared.wire, e.audit_every, e.iterations - 1)
+        return Auditor(
+            problem,
+            self.dataset,
+            k,
+            self.shared.wire,
+            e.audit_every,
+            e.iterations - 1,
+            self.shared.sampling,
+        )
 
     def shards(self) -> Iterator[Shard]:
         """Yield the rows of worker 0, 1, ..."""
@@ -136,9 +147,14 @@ class Run:
         s = self.shared
         wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
         if s.codes.reported:
-            parts = [PartWorker(i, s.problem, rows) for i, rows in enumerate(self.shards())]
+            parts = [
+                PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
+                for i, rows in enumerate(self.shards())
+            ]
             return SimulatedReportExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
-        workers = [Worker(i, s.problem, rows, s.family) for i, rows in enumerate(self.shards())]
+        workers = [
+            Worker(i, s.problem, rows, s.family, s.sampling) for i, rows in enumerate(self.shards())
+        ]
         return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
 
 
@@ -178,8 +194,12 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     WAITING.build(e.wait).begin(books[e.m].code(0))
     OPTIMIZERS.build(e.optimizer)
     dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
-    datasets.partition(len(dataset.X), k)
-    problem = PROBLEMS.build(e.problem, **_of_rows(e, dataset))
+    slices = datasets.partition(len(dataset.X), k)
+    sampling = Sampling(e.seed, e.batch)
+    sampling.check([rows.stop - rows.start for rows in slices])
+    problem = complete(PROBLEMS.build(e.problem, **_of_rows(e, dataset)), e.dtype)
+    with blame(f"problem {e.problem}"):
+        check(problem, dataset.X[:1], dataset.y[:1])
     if e.m > problem.d:
         raise ValueError(
             f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
@@ -197,7 +217,8 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
             "feedback=false, or a code that stays the same"
         )
     recipes = _recipes(e, dataset, n)
-    shared = Shared(problem, {m: Member(books[m], wires[m]) for m in books}, stragglers, recipes)
+    members = {m: Member(books[m], wires[m]) for m in books}
+    shared = Shared(problem, members, stragglers, sampling, recipes)
     alphas = {m: _alpha(e, codes) for m, codes in books.items()}
     losses = {m: 1 - _shrinkage(codes, 0.0) for m, codes in books.items() if len(books) > 1}
     run = Run(e, shared, dataset, alphas, losses)
@@ -231,8 +252,7 @@ def _recipes(e: Experiment, dataset: Dataset, n: int) -> dict[str, Recipe]:
 
 def _try_out(run: Run) -> None:
     """Use each of the user's own parts once, so that what fails does so before any training."""
-    e, own, shared, theta = run.experiment, run.experiment.own, run.shared, None
-    problem, code = shared.problem, shared.codes.code(0)
+    e, own, shared = run.experiment, run.experiment.own, run.shared
 
     def trying(setting: str) -> AbstractContextManager[None]:
         return blame(f"{REGISTRIES[setting].kind} {getattr(e, setting)}")
@@ -242,18 +262,12 @@ def _try_out(run: Run) -> None:
             shared.stragglers.delays(0)
     if "wait" in own:
         with trying("wait"):
-            rule = run.rule
+            rule, code = run.rule, shared.codes.code(0)
             rule.begin(code)
             rule.remaining(np.zeros(code.n, dtype=np.bool_), 0.0)
-    if "problem" in own:
-        with trying("problem"):
-            theta = run.theta
-            X, Y = prepare(run.dataset.X[:2], problem.dtype), problem.targets(run.dataset.y[:2])
-            problem.loss(theta, X, Y)
-            problem.gradient(theta, X, Y, 1.0)
     if "optimizer" in own:
         with trying("optimizer"):
-            theta = run.theta if theta is None else theta
+            theta = run.theta
             run.optimizer.step(theta, np.zeros_like(theta), 0)
     if "compression" in own:
         with trying("compression"):

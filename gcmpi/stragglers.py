@@ -18,7 +18,6 @@ import numpy as np
 
 from gcmpi import seeds
 from gcmpi.code import Array, BoolArray
-from gcmpi.importing import UnusableError
 from gcmpi.registry import STRAGGLERS, called_by_name
 
 Unit = Literal["seconds", "compute"]
@@ -85,12 +84,12 @@ class OwnModel:
         """Return the workers' delays in iteration t, shape (n,); refuse what is no delay."""
         delays = np.asarray(called_by_name(self._delays, t=t), dtype=np.float64)
         if delays.shape != (self._n,):
-            raise UnusableError(
+            raise ValueError(
                 f"delays must be of shape (n,) = ({self._n},), not {delays.shape} (iteration {t})"
             )
         if not (delays >= 0).all():
             wrong = int(np.flatnonzero(~(delays >= 0))[0])
-            raise UnusableError(
+            raise ValueError(
                 f"delays must be at least 0 (inf: silent), not {delays[wrong]} for worker {wrong} "
                 f"in iteration {t}"
             )

@@ -17,7 +17,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from gcmpi.code import Array, BoolArray, Code
-from gcmpi.importing import UnusableError
 from gcmpi.registry import WAITING, called_by_name
 
 
@@ -85,7 +84,7 @@ class OwnRule:
         except (TypeError, ValueError):
             seconds = math.nan
         if math.isnan(seconds):
-            raise UnusableError(
+            raise ValueError(
                 f"remaining must be seconds (0 to stop, inf to wait on), not {said!r:.60}"
             )
         return seconds

@@ -239,7 +239,6 @@ def conduct(
             switch.observe(int((answered == 0).sum()))
         state, optimizer.state = earlier.state, dict(earlier.optimizer_state)
     saved = time.monotonic()
-    tell = _teller(observer)
 
     def so_far(status: str) -> CompletedRun:
         return CompletedRun(run, record, state, optimizer.state, description, status)
@@ -255,7 +254,7 @@ def conduct(
         reached = bool(e.target_accuracy) and row.accuracy >= e.target_accuracy
         asked = interrupt is not None and interrupt.asked
         over = asked or reached or row.iteration == e.iterations - 1
-        tell(row, last=over)
+        _tell(observer, row, over)
         if not over and time.monotonic() - saved > CHECKPOINT_SECONDS:
             save("running")
             saved = time.monotonic()
@@ -286,13 +285,14 @@ def conduct(
     return so_far(status)
 
 
-def _teller(observer: Observer | None) -> Callable[..., object]:
-    """Return what tells the observer about an iteration."""
+def _tell(observer: Observer | None, row: Iteration, last: bool) -> None:
+    """Tell the observer about an iteration."""
     if observer is None:
-        return lambda row, last: None
+        return
     if "last" in inspect.signature(observer).parameters:
-        return observer
-    return lambda row, last: observer(row)
+        observer(row, last=last)
+    else:
+        observer(row)
 
 
 def _output(output: str | Path | None, overwrite: bool) -> Path | None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gcmpi import environment, reporting, training
+from gcmpi.importing import blame
 
 if TYPE_CHECKING:
     from gcmpi.comm.mpi import World
@@ -66,8 +67,16 @@ def _worker(
 
     i, problem, codes = world.rank - 1, shared.problem, shared.codes
     ends = (world, problem.d, problem.dtype, shared.wires)
+    name = shared.recipes["problem"].text if "problem" in shared.recipes else "of this package"
+    work: Callable[[StragglerModel], None]
     if codes.reported:
-        part_worker = reporting.PartWorker(i, problem, rows)
-        return partial(reporting.work, MpiReportLink(*ends, part_worker.load), part_worker)
-    worker = training.Worker(i, problem, rows, shared.family)
-    return partial(training.work, MpiLink(*ends), worker)
+        part_worker = reporting.PartWorker(i, problem, rows, codes.m, shared.sampling)
+        rehearse = part_worker.rehearse
+        work = partial(reporting.work, MpiReportLink(*ends, part_worker.load), part_worker)
+    else:
+        worker = training.Worker(i, problem, rows, shared.family, shared.sampling)
+        rehearse = worker.rehearse
+        work = partial(training.work, MpiLink(*ends), worker)
+    with blame(f"problem {name}"):
+        rehearse()
+    return work

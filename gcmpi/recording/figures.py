@@ -1,4 +1,4 @@
-"""What a run comes to, computed once from its columns: for tables, for programs, for `run.figures`."""
+"""What a run comes to, computed once from its columns: for tables, programs, `run.figures`."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-import gcmpi
 from gcmpi import environment
 from gcmpi.code import AnyArray, Array, IntArray
 from gcmpi.codebook import CodeBook
 from gcmpi.importing import SCRIPT, Source
 from gcmpi.recording.record import FIELDS, Record
 from gcmpi.training import State
+from gcmpi.version import VERSION
 
 FORMAT = "gcmpi run 1"
 
@@ -70,7 +70,7 @@ def write(
         # the newest format that both HDF5 1.14 and 2.0 read
         with h5py.File(temporary, "w", libver=("v108", "v110")) as file:
             file.attrs["format"] = FORMAT
-            file.attrs["gcmpi_version"] = gcmpi.__version__
+            file.attrs["gcmpi_version"] = VERSION
             file.attrs["status"] = status
             file.attrs["created"] = description.created
             file.attrs["valid"] = int(valid)

@@ -41,7 +41,7 @@ class Ensemble:
     --------
     >>> code = gcmpi.Ensemble(gcmpi.assignments.projective_plane(5), m=2, encoding="stacked")
     >>> print(code)
-    matrix-1c9ffe15 + stacked, m=2: 31 workers, 31 subsets, load 6, replication 6
+    __main__.matrix_1c9ffe15 + stacked, m=2: 31 workers, 31 subsets, load 6, replication 6
     """
 
     A: Any

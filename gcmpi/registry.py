@@ -556,7 +556,7 @@ def _own_name(value: object) -> str:
         return qualified.replace("<locals>.", "").replace("<lambda>", "lambda")
     if hasattr(value, "tobytes"):
         digest = hashlib.sha256(repr(getattr(value, "shape", ())).encode() + value.tobytes())
-        return f"matrix-{digest.hexdigest()[:8]}"
+        return f"matrix_{digest.hexdigest()[:8]}"
     script = getattr(sys.modules.get(importing.SCRIPT), "__dict__", {})
     named = [name for name, held in list(script.items()) if held is value]
     return named[0] if named else type(value).__name__

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -142,6 +143,8 @@ def _speak(kind: type[BaseException], error: BaseException, trace: TracebackType
         sys.__excepthook__(kind, error, trace)
     elif launched()[0] == 0:
         complain(str(error))
+    elif not _ends:
+        time.sleep(3)  # the launcher ends all ranks with the first: rank 0 is to speak before
     sys.stdout.flush()
     sys.stderr.flush()
     status = 2 if refused else 1

@@ -148,7 +148,7 @@ def test_engine_refuses_shapes_that_do_not_fit():
 
 
 def fixed(B):
-    return lambda rng: B  # noqa: ARG005
+    return lambda rng: B
 
 
 def test_exhaustive_looks_at_every_set_once():

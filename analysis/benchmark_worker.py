@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from gcmpi.code import AnyArray, Array, encode
 from gcmpi.experiment import Experiment
-from gcmpi.problems import partition, prepare
+from gcmpi.problems import in_memory, partition, prepare
 from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.training import Worker
 
@@ -43,7 +43,8 @@ def measure(run: Run, repeats: int) -> Array:
     slices = partition(len(data.X), run.A.shape[0])
     held = [slices[j] for j in np.flatnonzero(run.A[:, 0])]
     subsets = [
-        (prepare(data.X[rows], problem.dtype), problem.targets(data.y[rows])) for rows in held
+        (prepare(data.X[rows], problem.dtype), problem.targets(in_memory(data.y[rows])))
+        for rows in held
     ]
     coefficients = run.shared.codes.coefficients(0, 0)
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from gcmpi.code import AnyArray, Array, Code, encode
-from gcmpi.problems import Dataset, Problem, partition, prepare
+from gcmpi.problems import (
+    Dataset,
+    Problem,
+    in_memory,
+    made_targets,
+    partition,
+    pieces,
+    prepared,
+)
 from gcmpi.training import Replies
 from gcmpi.wire import EPSILON, Wire
 
@@ -30,9 +38,12 @@ class Auditor:
     ) -> None:
         self._problem, self._every, self._last = problem, every, last
         self._exact = wire.exact
-        self._X, self._X_test = (prepare(X, problem.dtype) for X in (dataset.X, dataset.X_test))
-        self._Y, self._y_test = problem.targets(dataset.y), dataset.y_test
+        self._X, self._X_test = (prepared(X, problem.dtype) for X in (dataset.X, dataset.X_test))
+        self._Y, self._y_test = made_targets(dataset.y, problem.targets), dataset.y_test
         self._subsets = partition(len(dataset.X), k)
+        # rows in memory are used all at once, rows in a file piece by piece
+        self._pieces = self._subsets if dataset.stored else pieces(dataset.X)
+        self._test_pieces = pieces(dataset.X_test)
         # each number is rounded once on its way (float16 loses its smallest ones: the rest of eps),
         # and comes from sums of a few thousand terms that are added in another order here
         self._rounding = EPSILON[wire.dtype] + 100 * float(np.finfo(problem.dtype).eps)
@@ -78,6 +89,15 @@ class Auditor:
         return float(error), int(right) if self._exact else 255
 
     def quality(self, theta: AnyArray) -> tuple[float, float]:
-        """Return (mean training loss, test accuracy)."""
-        loss = self._problem.loss(theta, self._X, self._Y) / len(self._X)
-        return loss, self._problem.accuracy(theta, self._X_test, self._y_test)
+        """Return (mean training loss, test accuracy).
+
+        The accuracy of test rows that are more than fit in a piece is the mean over the pieces.
+        """
+        problem, y = self._problem, self._y_test
+        loss = sum(problem.loss(theta, self._X[rows], self._Y[rows]) for rows in self._pieces)
+        accuracy = sum(
+            problem.accuracy(theta, self._X_test[rows], in_memory(y[rows]))
+            * ((rows.stop - rows.start) / len(y))
+            for rows in self._test_pieces
+        )
+        return loss / len(self._X), accuracy

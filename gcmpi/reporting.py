@@ -58,7 +58,8 @@ class PartWorker:
 
     def __init__(self, i: int, problem: Problem, shard: Shard) -> None:
         self.i, self.problem, self.load = i, problem, len(shard.sizes)
-        X, Y = prepare(shard.X, problem.dtype), problem.targets(shard.y)
+        X, y = shard.read()
+        X, Y = prepare(X, problem.dtype), problem.targets(y)
         ends = [0, *itertools.accumulate(shard.sizes)]
         self._subsets = [(X[a:b], Y[a:b]) for a, b in itertools.pairwise(ends)]
         self._scale = shard.scale

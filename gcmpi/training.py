@@ -17,7 +17,7 @@ from gcmpi.code import AnyArray, Array, BoolArray, Code, IntArray, combine
 from gcmpi.codebook import CodeBook
 from gcmpi.decoding import Decoder
 from gcmpi.optimizers import Optimizer
-from gcmpi.problems import Dataset, Problem, partition, prepare
+from gcmpi.problems import Dataset, Problem, Rows, in_memory, partition, prepare
 from gcmpi.stragglers import StragglerModel
 from gcmpi.switching import Switch
 from gcmpi.waiting import StopRule
@@ -196,12 +196,12 @@ class Shared:
 
 @dataclass(frozen=True)
 class Shard:
-    """The rows of one worker.
+    """The rows of one worker, or where in a file they lie.
 
     Attributes
     ----------
-    X, y : (r, p), (r,)
-        Rows and labels of its subsets, one subset after the other, as in the data set.
+    X, y : (r, *shape), (r,)
+        Rows and targets of its subsets, one subset after the other, as in the data set.
     sizes
         How many rows each of its subsets has.
     scale
@@ -209,10 +209,20 @@ class Shard:
         the mean loss.
     """
 
-    X: AnyArray
-    y: AnyArray
+    X: Rows
+    y: Rows
     sizes: tuple[int, ...]
     scale: float
+
+    def read(self) -> tuple[AnyArray, AnyArray]:
+        """Return X and y as arrays; reads them where they lie in a file.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read on this host.
+        """
+        return in_memory(self.X), in_memory(self.y)
 
 
 def shard(dataset: Dataset, subsets: IntArray, k: int) -> Shard:
@@ -242,8 +252,9 @@ class Worker:
         self, i: int, problem: Problem, shard: Shard, family: Mapping[int, Member]
     ) -> None:
         self.i, self.problem, self.family = i, problem, family
-        self.X = prepare(shard.X, problem.dtype)
-        self.Y = problem.targets(shard.y)
+        X, y = shard.read()
+        self.X = prepare(X, problem.dtype)
+        self.Y = problem.targets(y)
         self.scale = shard.scale
         self._sizes = shard.sizes
         for member in family.values():  # imports what draws codes, before the first iteration

@@ -154,7 +154,7 @@ class Problem:
     def _forward(self, theta: AnyArray, X: AnyArray) -> list[AnyArray]:
         """Return the input of every layer, and the scores last."""
         layers = self._layers(theta)
-        values = [X]
+        values = [X.reshape(len(X), -1)]
         for index, (W, b) in enumerate(layers):
             z = values[-1] @ W
             z += b

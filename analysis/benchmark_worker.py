@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from gcmpi.code import AnyArray, Array, encode
 from gcmpi.experiment import Experiment
-from gcmpi.problems import Network, partition, prepare
+from gcmpi.problems import Network, in_memory, partition, prepare
 from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.training import Worker
 
@@ -43,11 +43,12 @@ def measure(run: Run, repeats: int) -> Array:
         raise TypeError("this benchmark is of gcmpi's own networks: see benchmark_models.py")
     shard = next(run.shards())
     worker = Worker(0, problem, shard, run.shared.family)
-    X, Y = prepare(shard.X, problem.dtype), problem.targets(shard.y)
+    X, Y = prepare(shard.X, problem.dtype), problem.targets(in_memory(shard.y))
     slices = partition(len(data.X), run.A.shape[0])
     held = [slices[j] for j in np.flatnonzero(run.A[:, 0])]
     subsets = [
-        (prepare(data.X[rows], problem.dtype), problem.targets(data.y[rows])) for rows in held
+        (prepare(data.X[rows], problem.dtype), problem.targets(in_memory(data.y[rows])))
+        for rows in held
     ]
     coefficients = run.shared.codes.coefficients(0, 0)
 

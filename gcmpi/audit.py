@@ -8,7 +8,7 @@ from gcmpi.code import AnyArray, Array, Code, encode
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
 from gcmpi.learning.problem import Ready
-from gcmpi.problems import Dataset, Problem, partition, prepare
+from gcmpi.problems import Dataset, Problem, in_memory, made_targets, partition, pieces, prepared
 from gcmpi.training import GradientAudit, Replies
 from gcmpi.wire import EPSILON, Wire
 
@@ -42,7 +42,7 @@ class Auditor:
     ) -> None:
         self._problem, self._every, self._last = problem, every, last
         self._exact, self._sampling = wire.exact, sampling
-        self._X_test = prepare(dataset.X_test, problem.dtype)
+        self._X_test = prepared(dataset.X_test, problem.dtype)
         self._y_test = dataset.y_test
         slices = partition(len(dataset.X), k)
         sizes = [rows.stop - rows.start for rows in slices]
@@ -50,9 +50,11 @@ class Auditor:
         self._gradients = gradients(
             problem, dataset.X, dataset.y, sizes, range(k), 1 / self._rows, sampling, remember=False
         )
-        self._X, self._Y = self._gradients.rows.X, problem.targets(dataset.y)
-        # a network of this package goes through all rows at once
-        self._pieces = [slice(None)] if isinstance(problem, Ready) else slices
+        self._X, self._Y = self._gradients.rows.X, made_targets(dataset.y, problem.targets)
+        # a network of this package goes through all rows at once, if they are in memory
+        at_once = isinstance(problem, Ready) and not dataset.stored
+        self._pieces = [slice(None)] if at_once else slices
+        self._test_pieces = pieces(dataset.X_test)
         # each number is rounded once on its way (float16 loses its smallest ones: the rest of eps),
         # and comes from sums of a few thousand terms that are added in another order here
         self._rounding = EPSILON[wire.dtype] + 100 * float(np.finfo(problem.dtype).eps)
@@ -108,9 +110,18 @@ class Auditor:
         return full
 
     def quality(self, theta: AnyArray) -> tuple[float, float]:
-        """Return (mean training loss, test accuracy)."""
-        loss = sum(self._problem.loss(theta, self._X[p], self._Y[p]) for p in self._pieces)
-        return loss / self._rows, self._problem.accuracy(theta, self._X_test, self._y_test)
+        """Return (mean training loss, test accuracy).
+
+        The accuracy of test rows that are more than fit in a piece is the mean over the pieces.
+        """
+        problem, y = self._problem, self._y_test
+        loss = sum(problem.loss(theta, self._X[rows], self._Y[rows]) for rows in self._pieces)
+        accuracy = sum(
+            problem.accuracy(theta, self._X_test[rows], in_memory(y[rows]))
+            * ((rows.stop - rows.start) / len(y))
+            for rows in self._test_pieces
+        )
+        return loss / self._rows, accuracy
 
 
 def _error(estimate: AnyArray, exact: Array) -> float:

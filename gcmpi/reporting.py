@@ -71,7 +71,7 @@ class PartWorker:
     ) -> None:
         self.i, self.problem, self.load, self.m = i, problem, len(shard.sizes), m
         self.gradients = gradients(
-            problem, shard.X, shard.y, shard.sizes, shard.subsets, shard.scale, sampling
+            problem, *shard.read(), shard.sizes, shard.subsets, shard.scale, sampling
         )
 
     def begin(self, t: int, theta: AnyArray) -> None:

@@ -36,6 +36,7 @@ SMALL: dict[str, Any] = {
     "encoding": "stacked",
     "m": 1,
     "problem": "softmax",
+    "optimizer": "sgd:rate=0.01",
     "dataset": "mixture:rows=200,features=5",
     "iterations": 4,
     "audit_every": 1,

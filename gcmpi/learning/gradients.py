@@ -19,7 +19,9 @@ import numpy as np
 from gcmpi.code import AnyArray, Array, IntArray, encode, message_length
 from gcmpi.learning.batches import Sampling
 from gcmpi.learning.problem import DeviceModel, HostModel, Problem, Ready
-from gcmpi.problems.datasets import prepare
+from gcmpi.problems.rows import made_targets, prepare, prepared
+from gcmpi.problems.stored import Lazy, in_memory
+from gcmpi.problems.stored import Rows as AnyRows
 
 
 class Gradients(Protocol):
@@ -68,8 +70,8 @@ class Rows:
 
     def __init__(
         self,
-        X: AnyArray,
-        y: AnyArray,
+        X: AnyArray | Lazy,
+        y: AnyRows,
         sizes: Sequence[int],
         subsets: Sequence[int],
         scale: float,
@@ -119,7 +121,7 @@ class HostGradients:
 
     def __init__(self, problem: HostModel, rows: Rows) -> None:
         self.problem, self.rows = problem, rows
-        self.X, self.Y = rows.X, problem.targets(rows.y)
+        self.X, self.Y = rows.X, made_targets(rows.y, problem.targets)
         self._t, self._theta = 0, np.empty(0)
         self._kept: AnyArray | None = None
 
@@ -204,7 +206,7 @@ class DeviceGradients:
         self._t = 0
         self._on_device: dict[int | None, Any] = {}
         self._kept: list[Any] = [None] * len(rows.sizes)
-        problem.meet(rows.X[:1], rows.y[:1])
+        problem.meet(rows.X[:1], in_memory(rows.y[:1]))
 
     def begin(self, t: int, theta: AnyArray) -> None:
         """Put the parameters of iteration t on the device."""
@@ -253,10 +255,12 @@ class DeviceGradients:
     def _put(self, key: int | None, where: slice, chosen: IntArray | None) -> Any:
         """Return rows on the device, `chosen` ones of those that are `where`."""
         if chosen is not None and not (self._remember and self.problem.takes):
-            return self.problem.rows(self.rows.X[where][chosen], self.rows.y[where][chosen])
+            return self.problem.rows(
+                self.rows.X[where][chosen], in_memory(self.rows.y[where])[chosen]
+            )
         rows = self._on_device.get(key)
         if rows is None:
-            rows = self.problem.rows(self.rows.X[where], self.rows.y[where])
+            rows = self.problem.rows(self.rows.X[where], in_memory(self.rows.y[where]))
             if self._remember:
                 self._on_device[key] = rows
         return rows if chosen is None else self.problem.take(rows, chosen)
@@ -295,8 +299,8 @@ class _Sum:
 
 def gradients(
     problem: Problem,
-    X: AnyArray,
-    y: AnyArray,
+    X: AnyRows,
+    y: AnyRows,
     sizes: Sequence[int],
     subsets: Sequence[int],
     scale: float,
@@ -311,7 +315,7 @@ def gradients(
     remember
         Whether a model on a device keeps the rows there.
     """
-    rows = Rows(prepare(X, problem.dtype), y, sizes, subsets, scale, sampling)
+    rows = Rows(prepared(X, problem.dtype), y, sizes, subsets, scale, sampling)
     if isinstance(problem, DeviceModel):
         return DeviceGradients(problem, rows, remember=remember)
     host = cast(HostModel, problem)
@@ -324,7 +328,7 @@ def one_weight(weights: Array) -> float | None:
     return first if bool((weights == first).all()) else None
 
 
-def check(problem: Problem, X: AnyArray, y: AnyArray) -> None:
+def check(problem: Problem, X: AnyRows, y: AnyRows) -> None:
     """Try a model of one's own on a row of the data, before anything starts.
 
     Parameters
@@ -341,6 +345,7 @@ def check(problem: Problem, X: AnyArray, y: AnyArray) -> None:
         return
     theta = problem.initial(np.random.default_rng(0))
     name = getattr(problem, "name", type(problem).__name__)
+    X, y = in_memory(X), in_memory(y)
     gradient = []
     for rows in ([0], [0, 0]):
         whole = gradients(problem, X[rows], y[rows], [len(rows)], [0], 1.0, Sampling())

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from gcmpi.code import AnyArray, Array, IntArray, encode
-from gcmpi.problems import Problem, prepare
+from gcmpi.problems import Problem, in_memory, prepare
 from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Link, Message, Shard
 
@@ -58,8 +58,7 @@ class PartWorker:
 
     def __init__(self, i: int, problem: Problem, shard: Shard) -> None:
         self.i, self.problem, self.load = i, problem, len(shard.sizes)
-        X, y = shard.read()
-        X, Y = prepare(X, problem.dtype), problem.targets(y)
+        X, Y = prepare(shard.X, problem.dtype), problem.targets(in_memory(shard.y))
         ends = [0, *itertools.accumulate(shard.sizes)]
         self._subsets = [(X[a:b], Y[a:b]) for a, b in itertools.pairwise(ends)]
         self._scale = shard.scale

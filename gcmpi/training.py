@@ -214,16 +214,6 @@ class Shard:
     sizes: tuple[int, ...]
     scale: float
 
-    def read(self) -> tuple[AnyArray, AnyArray]:
-        """Return X and y as arrays; reads them where they lie in a file.
-
-        Raises
-        ------
-        ValueError
-            If the file cannot be read on this host.
-        """
-        return in_memory(self.X), in_memory(self.y)
-
 
 def shard(dataset: Dataset, subsets: IntArray, k: int) -> Shard:
     """Return the rows of a worker that holds these of the k subsets."""
@@ -252,9 +242,8 @@ class Worker:
         self, i: int, problem: Problem, shard: Shard, family: Mapping[int, Member]
     ) -> None:
         self.i, self.problem, self.family = i, problem, family
-        X, y = shard.read()
-        self.X = prepare(X, problem.dtype)
-        self.Y = problem.targets(y)
+        self.X = prepare(shard.X, problem.dtype)
+        self.Y = problem.targets(in_memory(shard.y))
         self.scale = shard.scale
         self._sizes = shard.sizes
         for member in family.values():  # imports what draws codes, before the first iteration

@@ -109,10 +109,13 @@ def _one_hot(block: AnyArray) -> bool:
     return bool((ones | (block == 0)).all() and (ones.sum(axis=1) == 1).all())
 
 
-def blocks(array: Shaped, size: int = BLOCK) -> Iterator[slice]:
-    """Yield slices of consecutive rows that have at most `size` bytes, or are single rows."""
+def blocks(array: Shaped, size: int | None = None) -> Iterator[slice]:
+    """Yield slices of consecutive rows that have at most `size` bytes, or are single rows.
+
+    The size is `BLOCK` unless it is given.
+    """
     row = max(1, math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize)
-    step = max(1, size // row)
+    step = max(1, (size or BLOCK) // row)
     for start in range(0, array.shape[0], step):
         yield slice(start, min(start + step, array.shape[0]))
 
@@ -221,14 +224,13 @@ def find_targets(
             "whole numbers y must be labels (rows,) or one-hot rows with a single 1; "
             f"if they are quantities, {remedy}",
         )
-    low, high = int(extent.low), int(extent.high)
-    if low < 0 or high < 1 or high >= y_shape[0]:
+    if extent.low < 0 or not 1 <= extent.high < y_shape[0]:
         refuse(
             arrays,
             f"labels must be 0, 1, ... for at least two classes and no more than there are rows, "
-            f"not {low} to {high}: number them with {NUMBER}, or {remedy} if they are quantities",
+            f"not {extent.low:.10g} to {extent.high:.10g}: number them with {NUMBER}, or {remedy} if they are quantities",
         )
-    return Targets(high + 1)
+    return Targets(int(extent.high) + 1)
 
 
 def check_finite(arrays: Mapping[str, AnyArray]) -> str:

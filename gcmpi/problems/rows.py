@@ -119,9 +119,10 @@ def prepare(X: Rows, dtype: npt.DTypeLike) -> AnyArray:
     Rows that lie in a file are read.
     """
     dtype = np.dtype(dtype)
-    X = in_memory(X)
-    rows: AnyArray = X.astype(dtype)
-    if np.issubdtype(X.dtype, np.integer):
+    kind = X.dtype
+    # what was read for this call alone needs no copy
+    rows: AnyArray = in_memory(X).astype(dtype, copy=not isinstance(X, StoredRows))
+    if np.issubdtype(kind, np.integer):
         rows /= dtype.type(255)
     return rows
 
@@ -139,7 +140,7 @@ def prepared(X: Rows, dtype: npt.DTypeLike) -> AnyArray | Lazy:
 
 def made_targets(y: Rows, targets: Callable[[AnyArray], AnyArray]) -> AnyArray | Lazy:
     """Return what gives ``targets(y)`` by ``[slice]``, as `prepared` does for rows."""
-    return Lazy(y, targets) if isinstance(y, StoredRows) else targets(y)
+    return Lazy(y, lambda some: targets(some.read())) if isinstance(y, StoredRows) else targets(y)
 
 
 def pieces(X: Rows) -> list[slice]:

@@ -178,14 +178,14 @@ class Lazy:
     It stands where an array of all of them would be: ``lazy[a:b]`` is an array.
     """
 
-    def __init__(self, rows: StoredRows, make: Callable[[AnyArray], AnyArray]) -> None:
+    def __init__(self, rows: StoredRows, make: Callable[[StoredRows], AnyArray]) -> None:
         self._rows, self._make = rows, make
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: slice | AnyArray) -> AnyArray:
-        return self._make(self._rows[index].read())
+        return self._make(self._rows[index])
 
 
 Rows = npt.NDArray[Any] | StoredRows

@@ -8,8 +8,8 @@ from gcmpi.code import AnyArray, Array, Code, encode
 from gcmpi.problems import (
     Dataset,
     Problem,
-    in_memory,
-    made_targets,
+    given,
+    made,
     partition,
     pieces,
     prepared,
@@ -39,7 +39,8 @@ class Auditor:
         self._problem, self._every, self._last = problem, every, last
         self._exact = wire.exact
         self._X, self._X_test = (prepared(X, problem.dtype) for X in (dataset.X, dataset.X_test))
-        self._Y, self._y_test = made_targets(dataset.y, problem.targets), dataset.y_test
+        self._Y = made(given(dataset.y), problem.targets)
+        self._y_test = given(dataset.y_test)
         self._subsets = partition(len(dataset.X), k)
         # rows in memory are used all at once, rows in a file piece by piece
         self._pieces = self._subsets if dataset.stored else pieces(dataset.X)
@@ -96,7 +97,7 @@ class Auditor:
         problem, y = self._problem, self._y_test
         loss = sum(problem.loss(theta, self._X[rows], self._Y[rows]) for rows in self._pieces)
         accuracy = sum(
-            problem.accuracy(theta, self._X_test[rows], in_memory(y[rows]))
+            problem.accuracy(theta, self._X_test[rows], y[rows])
             * ((rows.stop - rows.start) / len(y))
             for rows in self._test_pieces
         )

@@ -17,7 +17,7 @@ from gcmpi.code import AnyArray, Array, BoolArray, Code, IntArray, combine
 from gcmpi.codebook import CodeBook
 from gcmpi.decoding import Decoder
 from gcmpi.optimizers import Optimizer
-from gcmpi.problems import Dataset, Problem, Rows, in_memory, partition, prepare
+from gcmpi.problems import AnyRows, Dataset, Problem, in_memory, partition, prepare
 from gcmpi.stragglers import StragglerModel
 from gcmpi.switching import Switch
 from gcmpi.waiting import StopRule
@@ -201,7 +201,7 @@ class Shard:
     Attributes
     ----------
     X, y : (r, *shape), (r,)
-        Rows and targets of its subsets, one subset after the other, as in the data set.
+        AnyRows and targets of its subsets, one subset after the other, as in the data set.
     sizes
         How many rows each of its subsets has.
     scale
@@ -209,8 +209,8 @@ class Shard:
         the mean loss.
     """
 
-    X: Rows
-    y: Rows
+    X: AnyRows
+    y: AnyRows
     sizes: tuple[int, ...]
     scale: float
 

@@ -187,12 +187,16 @@ class Lazy:
     def __getitem__(self, index: slice | AnyArray) -> AnyArray:
         return self._make(self._rows[index])
 
+    def then(self, make: Callable[[AnyArray], AnyArray]) -> Lazy:
+        """Return what `make` makes of that."""
+        return Lazy(self._rows, lambda some: make(self._make(some)))
 
-Rows = npt.NDArray[Any] | StoredRows
+
+AnyRows = npt.NDArray[Any] | StoredRows
 """Rows in memory, or rows that lie in a file."""
 
 
-def in_memory(rows: Rows) -> AnyArray:
+def in_memory(rows: AnyRows) -> AnyArray:
     """Return rows as an array; reads them where they lie in a file."""
     return rows.read() if isinstance(rows, StoredRows) else rows
 

@@ -8,7 +8,7 @@ from gcmpi.code import AnyArray, Array, Code, encode
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
 from gcmpi.learning.problem import Ready
-from gcmpi.problems import Dataset, Problem, in_memory, made_targets, partition, pieces, prepared
+from gcmpi.problems import Dataset, Problem, given, made, partition, pieces, prepared
 from gcmpi.training import GradientAudit, Replies
 from gcmpi.wire import EPSILON, Wire
 
@@ -43,14 +43,14 @@ class Auditor:
         self._problem, self._every, self._last = problem, every, last
         self._exact, self._sampling = wire.exact, sampling
         self._X_test = prepared(dataset.X_test, problem.dtype)
-        self._y_test = dataset.y_test
+        self._y_test = given(dataset.y_test)
         slices = partition(len(dataset.X), k)
         sizes = [rows.stop - rows.start for rows in slices]
         self._rows = len(dataset.X)
         self._gradients = gradients(
             problem, dataset.X, dataset.y, sizes, range(k), 1 / self._rows, sampling, remember=False
         )
-        self._X, self._Y = self._gradients.rows.X, made_targets(dataset.y, problem.targets)
+        self._X, self._Y = self._gradients.rows.X, made(given(dataset.y), problem.targets)
         # a network of this package goes through all rows at once, if they are in memory
         at_once = isinstance(problem, Ready) and not dataset.stored
         self._pieces = [slice(None)] if at_once else slices
@@ -117,7 +117,7 @@ class Auditor:
         problem, y = self._problem, self._y_test
         loss = sum(problem.loss(theta, self._X[rows], self._Y[rows]) for rows in self._pieces)
         accuracy = sum(
-            problem.accuracy(theta, self._X_test[rows], in_memory(y[rows]))
+            problem.accuracy(theta, self._X_test[rows], y[rows])
             * ((rows.stop - rows.start) / len(y))
             for rows in self._test_pieces
         )

@@ -16,7 +16,7 @@ import numpy as np
 from gcmpi.code import AnyArray, Array, IntArray
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
-from gcmpi.problems import Problem
+from gcmpi.problems import Problem, in_memory
 from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Link, Message, Shard
 
@@ -71,7 +71,13 @@ class PartWorker:
     ) -> None:
         self.i, self.problem, self.load, self.m = i, problem, len(shard.sizes), m
         self.gradients = gradients(
-            problem, *shard.read(), shard.sizes, shard.subsets, shard.scale, sampling
+            problem,
+            in_memory(shard.X),
+            in_memory(shard.y),
+            shard.sizes,
+            shard.subsets,
+            shard.scale,
+            sampling,
         )
 
     def begin(self, t: int, theta: AnyArray) -> None:

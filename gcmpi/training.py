@@ -19,7 +19,7 @@ from gcmpi.decoding import Decoder
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
 from gcmpi.optimizers import Optimizer
-from gcmpi.problems import Dataset, Problem, Rows, in_memory, partition
+from gcmpi.problems import AnyRows, Dataset, Problem, in_memory, partition
 from gcmpi.registry import REGISTRIES, OwnPartError
 from gcmpi.stragglers import StragglerModel
 from gcmpi.switching import Switch
@@ -269,7 +269,7 @@ class Shard:
     Attributes
     ----------
     X, y : (r, *shape), (r,)
-        Rows and targets of its subsets, one subset after the other, as in the data set.
+        AnyRows and targets of its subsets, one subset after the other, as in the data set.
     sizes
         How many rows each of its subsets has.
     scale
@@ -279,21 +279,11 @@ class Shard:
         Its subsets.
     """
 
-    X: Rows
-    y: Rows
+    X: AnyRows
+    y: AnyRows
     sizes: tuple[int, ...]
     scale: float
     subsets: tuple[int, ...]
-
-    def read(self) -> tuple[AnyArray, AnyArray]:
-        """Return X and y as arrays; reads them where they lie in a file.
-
-        Raises
-        ------
-        ValueError
-            If the file cannot be read on this host.
-        """
-        return in_memory(self.X), in_memory(self.y)
 
 
 def shard(dataset: Dataset, subsets: IntArray, k: int) -> Shard:
@@ -332,7 +322,13 @@ class Worker:
     ) -> None:
         self.i, self.problem, self.family = i, problem, family
         self.gradients = gradients(
-            problem, *shard.read(), shard.sizes, shard.subsets, shard.scale, sampling
+            problem,
+            in_memory(shard.X),
+            in_memory(shard.y),
+            shard.sizes,
+            shard.subsets,
+            shard.scale,
+            sampling,
         )
         for member in family.values():  # imports what draws codes, before the first iteration
             member.codes.coefficients(0, i)

@@ -19,9 +19,8 @@ import numpy as np
 from gcmpi.code import AnyArray, Array, IntArray, encode, message_length
 from gcmpi.learning.batches import Sampling
 from gcmpi.learning.problem import DeviceModel, HostModel, Problem, Ready
-from gcmpi.problems.rows import made_targets, prepare, prepared
-from gcmpi.problems.stored import Lazy, in_memory
-from gcmpi.problems.stored import Rows as AnyRows
+from gcmpi.problems.rows import given, made, prepare, prepared
+from gcmpi.problems.stored import AnyRows, Lazy, in_memory
 
 
 class Gradients(Protocol):
@@ -71,7 +70,7 @@ class Rows:
     def __init__(
         self,
         X: AnyArray | Lazy,
-        y: AnyRows,
+        y: AnyArray | Lazy,
         sizes: Sequence[int],
         subsets: Sequence[int],
         scale: float,
@@ -121,7 +120,7 @@ class HostGradients:
 
     def __init__(self, problem: HostModel, rows: Rows) -> None:
         self.problem, self.rows = problem, rows
-        self.X, self.Y = rows.X, made_targets(rows.y, problem.targets)
+        self.X, self.Y = rows.X, made(rows.y, problem.targets)
         self._t, self._theta = 0, np.empty(0)
         self._kept: AnyArray | None = None
 
@@ -206,7 +205,7 @@ class DeviceGradients:
         self._t = 0
         self._on_device: dict[int | None, Any] = {}
         self._kept: list[Any] = [None] * len(rows.sizes)
-        problem.meet(rows.X[:1], in_memory(rows.y[:1]))
+        problem.meet(rows.X[:1], rows.y[:1])
 
     def begin(self, t: int, theta: AnyArray) -> None:
         """Put the parameters of iteration t on the device."""
@@ -255,12 +254,10 @@ class DeviceGradients:
     def _put(self, key: int | None, where: slice, chosen: IntArray | None) -> Any:
         """Return rows on the device, `chosen` ones of those that are `where`."""
         if chosen is not None and not (self._remember and self.problem.takes):
-            return self.problem.rows(
-                self.rows.X[where][chosen], in_memory(self.rows.y[where])[chosen]
-            )
+            return self.problem.rows(self.rows.X[where][chosen], self.rows.y[where][chosen])
         rows = self._on_device.get(key)
         if rows is None:
-            rows = self.problem.rows(self.rows.X[where], in_memory(self.rows.y[where]))
+            rows = self.problem.rows(self.rows.X[where], self.rows.y[where])
             if self._remember:
                 self._on_device[key] = rows
         return rows if chosen is None else self.problem.take(rows, chosen)
@@ -315,7 +312,7 @@ def gradients(
     remember
         Whether a model on a device keeps the rows there.
     """
-    rows = Rows(prepared(X, problem.dtype), y, sizes, subsets, scale, sampling)
+    rows = Rows(prepared(X, problem.dtype), given(y), sizes, subsets, scale, sampling)
     if isinstance(problem, DeviceModel):
         return DeviceGradients(problem, rows, remember=remember)
     host = cast(HostModel, problem)

@@ -3,20 +3,21 @@
 from gcmpi.learning.problem import Problem
 from gcmpi.problems.datasets import load
 from gcmpi.problems.models import Network, least_squares, logistic, mlp, softmax
-from gcmpi.problems.rows import Dataset, made_targets, partition, pieces, prepare, prepared
-from gcmpi.problems.stored import Rows, StoredRows, in_memory
+from gcmpi.problems.rows import Dataset, given, made, partition, pieces, prepare, prepared
+from gcmpi.problems.stored import AnyRows, StoredRows, in_memory
 
 __all__ = [
+    "AnyRows",
     "Dataset",
     "Network",
     "Problem",
-    "Rows",
     "StoredRows",
+    "given",
     "in_memory",
     "least_squares",
     "load",
     "logistic",
-    "made_targets",
+    "made",
     "mlp",
     "partition",
     "pieces",

@@ -14,7 +14,7 @@ from gcmpi.problems import checks
 from gcmpi.problems.checks import Targets
 from gcmpi.problems.files import Content
 from gcmpi.problems.rows import Dataset
-from gcmpi.problems.stored import Rows, StoredRows, Table
+from gcmpi.problems.stored import AnyRows, StoredRows, Table
 
 
 def from_value(name: str, value: object, rng: np.random.Generator) -> Dataset:
@@ -110,7 +110,7 @@ def assemble(
     return Dataset(X[train], y[train], X[held_out], y[held_out], targets.classes), warning
 
 
-def _rows(item: Content, targets: Targets | None = None) -> Rows:
+def _rows(item: Content, targets: Targets | None = None) -> AnyRows:
     """Return rows X, or targets y in the form that they are used in."""
     if isinstance(item, Table):
         return dataclasses.replace(StoredRows.all_of(item), targets=targets)

@@ -25,7 +25,7 @@ OTHER_KINDS = {
     "S": ("texts", "turn texts into numbers"),
     "T": ("texts", "turn texts into numbers"),
     "V": ("records", "make numbers of records with numpy.lib.recfunctions"),
-    "O": ("Python objects", "give every row the same shape, and numbers only"),
+    "O": ("texts or other Python objects", "give every row the same shape, and numbers only"),
 }
 
 
@@ -109,10 +109,13 @@ def _one_hot(block: AnyArray) -> bool:
     return bool((ones | (block == 0)).all() and (ones.sum(axis=1) == 1).all())
 
 
-def blocks(array: Shaped, size: int = BLOCK) -> Iterator[slice]:
-    """Yield slices of consecutive rows that have at most `size` bytes, or are single rows."""
+def blocks(array: Shaped, size: int | None = None) -> Iterator[slice]:
+    """Yield slices of consecutive rows that have at most `size` bytes, or are single rows.
+
+    The size is `BLOCK` unless it is given.
+    """
     row = max(1, math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize)
-    step = max(1, size // row)
+    step = max(1, (size or BLOCK) // row)
     for start in range(0, array.shape[0], step):
         yield slice(start, min(start + step, array.shape[0]))
 
@@ -176,7 +179,7 @@ def _check_kind(arrays: Mapping[str, Shaped], key: str) -> None:
     if kind in "biuf":
         return
     what, remedy = OTHER_KINDS[kind]
-    if what == "texts" and key.lower() != "x":
+    if kind in "USTO" and key in list(arrays)[1::2]:
         remedy = f"number them from 0 with {NUMBER}"
     refuse(arrays, f"{key} holds {what}, not numbers: {remedy}")
 
@@ -221,14 +224,14 @@ def find_targets(
             "whole numbers y must be labels (rows,) or one-hot rows with a single 1; "
             f"if they are quantities, {remedy}",
         )
-    low, high = int(extent.low), int(extent.high)
-    if low < 0 or high < 1 or high >= y_shape[0]:
+    if extent.low < 0 or not 1 <= extent.high < y_shape[0]:
         refuse(
             arrays,
-            f"labels must be 0, 1, ... for at least two classes and no more than there are rows, "
-            f"not {low} to {high}: number them with {NUMBER}, or {remedy} if they are quantities",
+            "labels must be 0, 1, ... for at least two classes, fewer than there are rows, and not "
+            f"{extent.low:.10g} to {extent.high:.10g}: number them with {NUMBER}, or {remedy} if "
+            "they are quantities",
         )
-    return Targets(high + 1)
+    return Targets(int(extent.high) + 1)
 
 
 def check_finite(arrays: Mapping[str, AnyArray]) -> str:
@@ -279,24 +282,27 @@ def standardised(X: AnyArray, X_test: AnyArray) -> tuple[AnyArray, AnyArray]:
 
     Constant features become 0. The test rows are changed in the same way.
     """
-    count, shape = len(X), X.shape[1:]
     low, high = X[0].astype(np.float64), X[0].astype(np.float64)
-    mean, squares = np.zeros((2, *shape))
     for rows in blocks(X):
         np.minimum(low, X[rows].min(axis=0), out=low)
         np.maximum(high, X[rows].max(axis=0), out=high)
-        mean += X[rows].sum(axis=0, dtype=np.float64)
-    mean /= count
-    for rows in blocks(X):
-        squares += ((X[rows] - mean) ** 2).sum(axis=0)
-    deviation = np.sqrt(squares / count)
-    varies = (low < high) & (deviation > 0)
-    factor = np.divide(1, deviation, out=np.zeros(shape), where=varies)
-    return _scaled(X, mean, factor), _scaled(X_test, mean, factor)
+    varies = high > low
+    span = np.where(varies, high - low, 1.0)
 
+    def unit(some: AnyArray) -> AnyArray:
+        """Return rows with features from 0 to 1: their squares do not overflow."""
+        return np.asarray((some - low) / span)
 
-def _scaled(X: AnyArray, mean: AnyArray, factor: AnyArray) -> AnyArray:
-    scaled = np.empty(X.shape, np.result_type(X.dtype, np.float32))
-    for rows in blocks(X):
-        scaled[rows] = (X[rows] - mean) * factor
-    return scaled
+    mean = sum((unit(X[rows]).sum(axis=0) for rows in blocks(X)), np.zeros(low.shape)) / len(X)
+    squares = sum(
+        (((unit(X[rows]) - mean) ** 2).sum(axis=0) for rows in blocks(X)), np.zeros(low.shape)
+    )
+    factor = np.divide(1, np.sqrt(squares / len(X)), out=np.zeros(low.shape), where=varies)
+
+    def scaled(some: AnyArray) -> AnyArray:
+        values = np.empty(some.shape, np.result_type(some.dtype, np.float32))
+        for rows in blocks(some):
+            values[rows] = (unit(some[rows]) - mean) * factor
+        return values
+
+    return scaled(X), scaled(X_test)

@@ -29,8 +29,21 @@ PAIRS = (
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
 HDF5 = (".h5", ".hdf5", ".hdf")
 TEXT = (".csv", ".tsv", ".txt")
-PICKLE = (".pkl", ".pickle", ".pt", ".pth")
-SUFFIXES = (".npz", ".npy", ".gz", *HDF5, *TEXT, *PICKLE, ".mat", ".parquet", ".json", ".zip")
+PICKLE = (".pkl", ".pickle")
+TORCH = (".pt", ".pth")
+SUFFIXES = (
+    ".npz",
+    ".npy",
+    ".gz",
+    *HDF5,
+    *TEXT,
+    *PICKLE,
+    *TORCH,
+    ".mat",
+    ".parquet",
+    ".json",
+    ".zip",
+)
 """The ends of names that stand for files, never for something to import."""
 
 Content = AnyArray | Table
@@ -124,6 +137,12 @@ def _refuse_other_kinds(path: Path, suffix: str) -> None:
             f"    import numpy, pickle; data = pickle.load(open({str(path)!r}, 'rb'))\n"
             f"    numpy.savez({target!r}, X=data['X'], y=data['y'])"
         )
+    if suffix in TORCH:
+        raise ValueError(
+            f"dataset {path} is a file of torch, which is not read: convert it:\n"
+            f"    import numpy, torch; data = torch.load({str(path)!r}, weights_only=True)\n"
+            f"    numpy.savez({target!r}, X=data['X'].numpy(), y=data['y'].numpy())"
+        )
     if suffix in TEXT:
         comma = "delimiter=',', " if suffix == ".csv" else ""
         raise ValueError(
@@ -201,9 +220,9 @@ def _hdf5(path: Path) -> dict[str, Table]:
     try:
         with h5py.File(path, "r") as file:
             return {
-                key: Table(str(path), key, item.shape or (), item.dtype)
+                key: Table(str(path), key, item.shape, item.dtype)
                 for key, item in file.items()
-                if isinstance(item, h5py.Dataset)
+                if isinstance(item, h5py.Dataset) and item.shape is not None
             }
     except OSError as error:
         raise ValueError(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gcmpi.code import AnyArray
 from gcmpi.problems import checks
-from gcmpi.problems.stored import Lazy, Rows, StoredRows, in_memory
+from gcmpi.problems.stored import AnyRows, Lazy, StoredRows, in_memory
 
 PIECE = 1 << 28
 """Bytes of rows from a file that an audit has in memory at a time."""
@@ -30,20 +30,20 @@ class Dataset:
     y : (N,) or (N, c)
         Labels 0 to classes - 1, whole numbers; or floats, the targets of a regression.
     X_test, y_test
-        Rows that no worker sees.
+        AnyRows that no worker sees.
     classes
         The number of classes; 0 where targets are numbers.
 
     Notes
     -----
-    Rows may lie in a file (`StoredRows`): an index then says which rows are meant, and
+    AnyRows may lie in a file (`StoredRows`): an index then says which rows are meant, and
     `in_memory` reads them.
     """
 
-    X: Rows
-    y: Rows
-    X_test: Rows
-    y_test: Rows
+    X: AnyRows
+    y: AnyRows
+    X_test: AnyRows
+    y_test: AnyRows
     classes: int
 
     @property
@@ -113,23 +113,24 @@ def partition(rows: int, k: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(bounds)]
 
 
-def prepare(X: Rows, dtype: npt.DTypeLike) -> AnyArray:
+def prepare(X: AnyRows, dtype: npt.DTypeLike) -> AnyArray:
     """Return rows as floating-point numbers; integers are taken for pixels, 0 to 255.
 
-    Rows that lie in a file are read.
+    AnyRows that lie in a file are read.
     """
     dtype = np.dtype(dtype)
-    X = in_memory(X)
-    rows: AnyArray = X.astype(dtype)
-    if np.issubdtype(X.dtype, np.integer):
+    kind = X.dtype
+    # what was read for this call alone needs no copy
+    rows: AnyArray = in_memory(X).astype(dtype, copy=not isinstance(X, StoredRows))
+    if np.issubdtype(kind, np.integer):
         rows /= dtype.type(255)
     return rows
 
 
-def prepared(X: Rows, dtype: npt.DTypeLike) -> AnyArray | Lazy:
+def prepared(X: AnyRows, dtype: npt.DTypeLike) -> AnyArray | Lazy:
     """Return what gives prepared rows by ``[slice]``.
 
-    Rows in memory are prepared once; rows in a file are read and prepared each time, so that no
+    AnyRows in memory are prepared once; rows in a file are read and prepared each time, so that no
     more of them are in memory than were asked for.
     """
     if isinstance(X, StoredRows):
@@ -137,12 +138,17 @@ def prepared(X: Rows, dtype: npt.DTypeLike) -> AnyArray | Lazy:
     return prepare(X, dtype)
 
 
-def made_targets(y: Rows, targets: Callable[[AnyArray], AnyArray]) -> AnyArray | Lazy:
-    """Return what gives ``targets(y)`` by ``[slice]``, as `prepared` does for rows."""
-    return Lazy(y, targets) if isinstance(y, StoredRows) else targets(y)
+def given(y: AnyRows) -> AnyArray | Lazy:
+    """Return what gives targets y, as they are in the data set, by ``[slice]``."""
+    return Lazy(y, in_memory) if isinstance(y, StoredRows) else y
 
 
-def pieces(X: Rows) -> list[slice]:
+def made(y: AnyArray | Lazy, targets: Callable[[AnyArray], AnyArray]) -> AnyArray | Lazy:
+    """Return what gives ``targets(y)`` by ``[slice]``: made once of what is in memory."""
+    return y.then(targets) if isinstance(y, Lazy) else targets(y)
+
+
+def pieces(X: AnyRows) -> list[slice]:
     """Cut rows into what may be in memory at a time: all rows, unless they lie in a file."""
     if isinstance(X, StoredRows):
         return list(checks.blocks(X, PIECE))

@@ -178,21 +178,25 @@ class Lazy:
     It stands where an array of all of them would be: ``lazy[a:b]`` is an array.
     """
 
-    def __init__(self, rows: StoredRows, make: Callable[[AnyArray], AnyArray]) -> None:
+    def __init__(self, rows: StoredRows, make: Callable[[StoredRows], AnyArray]) -> None:
         self._rows, self._make = rows, make
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: slice | AnyArray) -> AnyArray:
-        return self._make(self._rows[index].read())
+        return self._make(self._rows[index])
+
+    def then(self, make: Callable[[AnyArray], AnyArray]) -> Lazy:
+        """Return what `make` makes of that."""
+        return Lazy(self._rows, lambda some: make(self._make(some)))
 
 
-Rows = npt.NDArray[Any] | StoredRows
+AnyRows = npt.NDArray[Any] | StoredRows
 """Rows in memory, or rows that lie in a file."""
 
 
-def in_memory(rows: Rows) -> AnyArray:
+def in_memory(rows: AnyRows) -> AnyArray:
     """Return rows as an array; reads them where they lie in a file."""
     return rows.read() if isinstance(rows, StoredRows) else rows
 

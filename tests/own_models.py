@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import complete
 from gcmpi.run import Run
 
@@ -98,3 +99,14 @@ def with_own(run: Run, kind, *arguments) -> Run:
     network = run.shared.problem
     problem = complete(kind(network, *arguments), network.dtype)
     return dataclasses.replace(run, shared=dataclasses.replace(run.shared, problem=problem))
+
+
+def with_net(run, net):
+    """Return a run that trains another network."""
+    own = complete(net, run.experiment.dtype)
+    check(own, run.dataset.X, run.dataset.y)
+    shared = dataclasses.replace(run.shared, problem=own)
+    for m, member in shared.family.items():
+        wire = dataclasses.replace(member.wire, length=-(-own.d // m))
+        shared.family[m] = dataclasses.replace(member, wire=wire)
+    return dataclasses.replace(run, shared=shared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 
 import numpy as np
@@ -13,6 +12,7 @@ from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import complete
 from gcmpi.learning.torch import problem
 from gcmpi.training import Worker
+from tests.own_models import with_net
 from tests.test_training import make, train
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
@@ -50,17 +50,6 @@ class Functional(nn.Module):
 
     def forward(self, X):
         return self.last(nn.functional.dropout(self.first(X), 0.5, self.training))
-
-
-def with_net(run, net):
-    """Return a run that trains another network."""
-    own = complete(net, run.experiment.dtype)
-    check(own, run.dataset.X, run.dataset.y)
-    shared = dataclasses.replace(run.shared, problem=own)
-    for m, member in shared.family.items():
-        wire = dataclasses.replace(member.wire, length=-(-own.d // m))
-        shared.family[m] = dataclasses.replace(member, wire=wire)
-    return dataclasses.replace(run, shared=shared)
 
 
 def images(count=12, classes=4):

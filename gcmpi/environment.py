@@ -177,6 +177,13 @@ def launched() -> tuple[int, int]:
     return 0, 1
 
 
+def local_rank() -> int:
+    """Return which of the processes on its host a launcher says this is; 0 without a launcher."""
+    names = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+    found = [os.environ[name] for name in names if name in os.environ]
+    return int(found[0]) if found else launched()[0]
+
+
 def _cores(places: list[Place]) -> int:
     """Cores of all hosts together."""
     return sum({p.host: p.cores for p in places}.values())

@@ -2,9 +2,9 @@
 
 There are three ways to a message. A model with ``weighted_parts`` makes it in one pass over all
 rows. Otherwise there is one gradient a subset, multiplied by the worker's coefficients and added
-as it comes; where all coefficients of a worker are equal, one gradient over all of its rows
-serves. With a model on a device all that happens in the model's own arrays, and only the message
-is copied to the host.
+as it comes; where the coefficients of each part are the same for all subsets of the worker, one
+gradient over all of its rows serves. With a model on a device all that happens in the model's own
+arrays, and only the message is copied to the host.
 """
 
 from __future__ import annotations
@@ -149,11 +149,11 @@ class HostGradients:
 
     def message(self, coefficients: Array) -> tuple[AnyArray, float]:
         """Return the message, and the seconds spent on encoding."""
-        weight = one_weight(coefficients * self.rows.factors)
-        if weight is not None and not _draws(self.problem):
-            g = self._over_all(self.rows.scale * weight)
+        column = same_for_all(coefficients * self.rows.factors)
+        if column is not None and not _draws(self.problem):
+            g = self._over_all()
             started = time.perf_counter()
-            y = encode(np.ones((len(coefficients), 1)), g[None])
+            y = encode(column, g[None])
             return y, time.perf_counter() - started
         encoding, y = 0.0, np.zeros(self._length(coefficients), self.problem.dtype)
         for position in range(len(self.rows.sizes)):
@@ -163,12 +163,12 @@ class HostGradients:
             encoding += time.perf_counter() - started
         return y, encoding
 
-    def _over_all(self, scale: float) -> AnyArray:
+    def _over_all(self) -> AnyArray:
         """Return the gradient of the scaled sum over all rows, or all batches."""
         chosen = self.rows.all_chosen(self._t)
         everything = slice(None) if chosen is None else chosen
         X, Y = self.X[everything], self.Y[everything]
-        return self.problem.gradient(self._theta, X, Y, scale)
+        return self.problem.gradient(self._theta, X, Y, self.rows.scale)
 
     def _length(self, coefficients: Array) -> int:
         return message_length(self.problem.d, len(coefficients))
@@ -233,10 +233,11 @@ class DeviceGradients:
         total = _Sum(self.problem.d, len(coefficients))
         weights = self.rows.scale * coefficients * self.rows.factors
         encoding = 0.0
-        if one_weight(weights) is not None and not self.problem.draws:
+        column = same_for_all(weights)
+        if column is not None and not self.problem.draws:
             g = self.problem.gradient(self._put(None, slice(None), self.rows.all_chosen(self._t)))
             started = time.perf_counter()
-            total.add(g, weights[:, 0])
+            total.add(g, column[:, 0])
             encoding = time.perf_counter() - started
             return total.on_host(self.problem), encoding
         for position in range(len(self.rows.sizes)):
@@ -319,9 +320,9 @@ def gradients(
     return (PartGradients if _in_parts(problem) else HostGradients)(host, rows)
 
 
-def one_weight(weights: Array) -> float | None:
-    """Return what all weights are, or None if they differ."""
-    first = float(weights.flat[0])
+def same_for_all(weights: Array) -> Array | None:
+    """Return the weights (m, 1) of a subset if all subsets of (m, subsets) have the same."""
+    first = weights[:, :1]
     return first if bool((weights == first).all()) else None
 
 

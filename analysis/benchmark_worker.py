@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from gcmpi.code import AnyArray, Array, encode
 from gcmpi.experiment import Experiment
-from gcmpi.problems import partition, prepare
+from gcmpi.problems import Network, in_memory, partition, prepare
 from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.training import Worker
 
@@ -38,25 +38,30 @@ def seconds(work: Callable[[], object]) -> float:
 
 def measure(run: Run, repeats: int) -> Array:
     """Return the seconds of the three ways, shape (repeats, 3)."""
-    worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.family)
-    problem, theta, data = worker.problem, run.theta, run.dataset
+    problem, theta, data = run.shared.problem, run.theta, run.dataset
+    if not isinstance(problem, Network):
+        raise TypeError("this benchmark is of gcmpi's own networks: see benchmark_models.py")
+    shard = next(run.shards())
+    worker = Worker(0, problem, shard, run.shared.family)
+    X, Y = prepare(shard.X, problem.dtype), problem.targets(in_memory(shard.y))
     slices = partition(len(data.X), run.A.shape[0])
     held = [slices[j] for j in np.flatnonzero(run.A[:, 0])]
     subsets = [
-        (prepare(data.X[rows], problem.dtype), problem.targets(data.y[rows])) for rows in held
+        (prepare(data.X[rows], problem.dtype), problem.targets(in_memory(data.y[rows])))
+        for rows in held
     ]
     coefficients = run.shared.codes.coefficients(0, 0)
 
     def plain() -> AnyArray:
-        return problem.gradient(theta, worker.X, worker.Y, worker.scale)
+        return problem.gradient(theta, X, Y, shard.scale)
 
     def one_pass() -> AnyArray:
         return worker.answer(0, run.experiment.m, theta).y
 
     def one_each() -> AnyArray:
         G = np.empty((len(subsets), problem.d), problem.dtype)
-        for row, (X, Y) in zip(G, subsets, strict=True):
-            row[...] = problem.gradient(theta, X, Y, worker.scale)
+        for row, (x, y) in zip(G, subsets, strict=True):
+            row[...] = problem.gradient(theta, x, y, shard.scale)
         return encode(coefficients, G)
 
     off = np.abs(one_pass() - one_each()).max() / np.abs(one_each()).max()

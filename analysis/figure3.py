@@ -11,6 +11,7 @@ import numpy as np
 
 from gcmpi import bounds, errors
 from gcmpi.assignments import projective_plane
+from gcmpi.ensemble import Ensemble
 
 M = 2
 COUNTS = (1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 19, 20, 22)
@@ -25,9 +26,7 @@ def main() -> None:
     def compute() -> curves.Columns:
         random, stacked = (
             errors.curve(
-                A,
-                M,
-                encoding,
+                Ensemble(A, M, encoding),
                 COUNTS,
                 draws=options.draws,
                 sets=options.sets,

@@ -11,6 +11,7 @@ import numpy as np
 
 from gcmpi import bounds, errors, seeds
 from gcmpi.assignments import coset
+from gcmpi.ensemble import Ensemble
 
 M, EPSILON = 2, 0.1
 GENERATORS = (0, 1, 3, 9, 20)
@@ -25,9 +26,7 @@ def main() -> None:
 
     def compute() -> curves.Columns:
         points = errors.curve(
-            A,
-            M,
-            f"random-diagonal:epsilon={EPSILON}",
+            Ensemble(A, M, f"random-diagonal:epsilon={EPSILON}"),
             COUNTS,
             draws=options.draws,
             sets=options.sets,

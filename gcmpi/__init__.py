@@ -1,23 +1,100 @@
 """gcmpi: an MPI benchmark suite for communication-efficient approximate gradient coding.
 
-`Code` is loaded when it is first asked for: a command must be able to set the number of BLAS
+A program describes an experiment and runs it, over MPI (``mpirun -n 32 python mine.py``) or on a
+virtual clock (``python mine.py``)::
+
+    import gcmpi
+
+    def mine(A, m, rng, epsilon=0.1):                # a code of one's own: B (m k, n)
+        return gcmpi.encodings.stacked(A, m) * rng.normal(1, epsilon, A.shape[1])
+
+    code = gcmpi.Ensemble(gcmpi.assignments.projective_plane(5), m=2, encoding=mine)
+    print(gcmpi.errors.curve(code, stragglers=range(9)))
+    gcmpi.testing.check_encoding(mine)
+
+    e = gcmpi.Experiment(code=code, problem="softmax", stragglers="markov:q=0.1")
+    run = gcmpi.launch(e)                            # rank 0 gets the run, workers None
+    if run:
+        print(run, run.figures, run["loss"], run.theta)
+        run.save("mine.h5")
+
+A part is a text (``"projective-plane:order=5"``), the dotted name of one's own
+(``"mycodes.gaussian:epsilon=0.3"``), or the object itself.
+
+=====================  ==========================================================================
+`Experiment`           all that fixes a run
+`launch`, `simulate`   run it over MPI, or in this process; both return a run with every column
+`Ensemble`, `Code`     the codes that an encoding makes on an assignment; one of them
+`assignments`          who holds what: one function a construction
+`encodings`            what is sent: one function a construction
+`decoders`             how answers are combined
+`errors`, `bounds`     how much of the gradient is lost; what theorems say of it
+`learning`             models of one's own: numpy, torch, jax
+`encoding`, ...        declare what an own encoding, assignment or decoder promises
+`testing`              the laws for one's own parts
+=====================  ==========================================================================
+
+Everything is loaded when it is first asked for: a command must be able to set the number of BLAS
 threads before anything imports numpy.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gcmpi.code import Code
+from gcmpi.version import VERSION
 
-__version__ = "0.1.0"
-__all__ = ["Code", "__version__"]
+if TYPE_CHECKING:
+    from gcmpi import assignments, bounds, decoders, encodings, errors, learning, testing
+    from gcmpi.code import Code
+    from gcmpi.ensemble import Ensemble
+    from gcmpi.experiment import Experiment
+    from gcmpi.experiments.launch import launch, simulate
+    from gcmpi.registry import assignment, decoder, encoding
+
+__version__ = VERSION
+__all__ = [
+    "Code",
+    "Ensemble",
+    "Experiment",
+    "__version__",
+    "assignment",
+    "assignments",
+    "bounds",
+    "decoder",
+    "decoders",
+    "encoding",
+    "encodings",
+    "errors",
+    "launch",
+    "learning",
+    "simulate",
+    "testing",
+]
+_HOMES = {
+    "Code": "gcmpi.code",
+    "Ensemble": "gcmpi.ensemble",
+    "Experiment": "gcmpi.experiment",
+    "assignment": "gcmpi.registry",
+    "decoder": "gcmpi.registry",
+    "encoding": "gcmpi.registry",
+    "launch": "gcmpi.experiments.launch",
+    "simulate": "gcmpi.experiments.launch",
+}
+_MODULES = ("assignments", "bounds", "decoders", "encodings", "errors", "learning", "testing")
 
 
 def __getattr__(name: str) -> object:
-    if name == "Code":
-        from gcmpi.code import Code
+    if name not in _HOMES and name not in _MODULES:
+        raise AttributeError(f"module 'gcmpi' has no attribute {name!r}")
+    from gcmpi import environment
 
-        return Code
-    raise AttributeError(f"module 'gcmpi' has no attribute {name!r}")
+    environment.one_voice()
+    if name in _MODULES:
+        return importlib.import_module(f"gcmpi.{name}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from gcmpi.code import AnyArray, Array, Code, encode
-from gcmpi.problems import Dataset, Problem, partition, prepare
-from gcmpi.training import Replies
+from gcmpi.learning.batches import EVERYTHING, Sampling
+from gcmpi.learning.gradients import gradients
+from gcmpi.learning.problem import Ready
+from gcmpi.problems import Dataset, Problem, given, made, partition, pieces, prepared
+from gcmpi.training import GradientAudit, Replies
 from gcmpi.wire import EPSILON, Wire
 
 
@@ -23,16 +26,35 @@ class Auditor:
         Iterations 0, every, 2 every, ... are audited.
     last
         The last iteration.
+    sampling
+        The rows of mini-batches, and the generators of models that draw.
     """
 
     def __init__(
-        self, problem: Problem, dataset: Dataset, k: int, wire: Wire, every: int, last: int
+        self,
+        problem: Problem,
+        dataset: Dataset,
+        k: int,
+        wire: Wire,
+        every: int,
+        last: int,
+        sampling: Sampling = EVERYTHING,
     ) -> None:
         self._problem, self._every, self._last = problem, every, last
-        self._exact = wire.exact
-        self._X, self._X_test = (prepare(X, problem.dtype) for X in (dataset.X, dataset.X_test))
-        self._Y, self._y_test = problem.targets(dataset.y), dataset.y_test
-        self._subsets = partition(len(dataset.X), k)
+        self._exact, self._sampling = wire.exact, sampling
+        self._X_test = prepared(dataset.X_test, problem.dtype)
+        self._y_test = given(dataset.y_test)
+        slices = partition(len(dataset.X), k)
+        sizes = [rows.stop - rows.start for rows in slices]
+        self._rows = len(dataset.X)
+        self._gradients = gradients(
+            problem, dataset.X, dataset.y, sizes, range(k), 1 / self._rows, sampling, remember=False
+        )
+        self._X, self._Y = self._gradients.rows.X, made(given(dataset.y), problem.targets)
+        # a network of this package goes through all rows at once, if they are in memory
+        at_once = isinstance(problem, Ready) and not dataset.stored
+        self._pieces = [slice(None)] if at_once else slices
+        self._test_pieces = pieces(dataset.X_test)
         # each number is rounded once on its way (float16 loses its smallest ones: the rest of eps),
         # and comes from sums of a few thousand terms that are added in another order here
         self._rounding = EPSILON[wire.dtype] + 100 * float(np.finfo(problem.dtype).eps)
@@ -43,14 +65,15 @@ class Auditor:
 
     def gradient(
         self,
+        t: int,
         theta: AnyArray,
         code: Code,
         R: Array,
         decoded: AnyArray,
         replies: Replies,
         alpha: float,
-    ) -> tuple[float, int]:
-        """Return the relative error of decoded / alpha, and 1 if `decoded` is right, 0 if not.
+    ) -> GradientAudit:
+        """Return the relative errors of decoded / alpha, and 1 if `decoded` is right, 0 if not.
 
         With lossy compression nothing is promised: 255.
 
@@ -61,8 +84,9 @@ class Auditor:
         M = (code.B @ R).reshape(code.m, code.k, code.m)  # (part, subset, decoded part)
         exact, expected = np.zeros(self._problem.d), np.zeros((code.m, replies.Y.shape[1]))
         squares = 0.0
-        for j, rows in enumerate(self._subsets):
-            g = self._problem.gradient(theta, self._X[rows], self._Y[rows], 1 / len(self._X))
+        self._gradients.begin(t, theta)
+        for j in range(code.k):
+            g = self._gradients.exact(j)
             exact += g
             squares += float(np.sum(g.astype(np.float64) ** 2))
             for v in range(code.m):
@@ -74,10 +98,32 @@ class Auditor:
         off = float(np.linalg.norm(decoded - expected.ravel()[: exact.size]))
         bound = np.sqrt(squares * code.residual(R))
         right = off <= noise and np.linalg.norm(decoded - exact) <= bound + noise
-        error = np.linalg.norm(decoded / alpha - exact) / np.linalg.norm(exact)
-        return float(error), int(right) if self._exact else 255
+        error = _error(decoded / alpha, exact)
+        full = error if self._sampling.whole else _error(decoded / alpha, self._full(code.k))
+        return GradientAudit(error, full, int(right) if self._exact else 255)
+
+    def _full(self, k: int) -> Array:
+        """Return the gradient over all rows with the parameters that were given last."""
+        full = np.zeros(self._problem.d)
+        for j in range(k):
+            full += self._gradients.exact(j, whole=True)
+        return full
 
     def quality(self, theta: AnyArray) -> tuple[float, float]:
-        """Return (mean training loss, test accuracy)."""
-        loss = self._problem.loss(theta, self._X, self._Y) / len(self._X)
-        return loss, self._problem.accuracy(theta, self._X_test, self._y_test)
+        """Return (mean training loss, test accuracy).
+
+        The accuracy of test rows that are more than fit in a piece is the mean over the pieces.
+        """
+        problem, y = self._problem, self._y_test
+        loss = sum(problem.loss(theta, self._X[rows], self._Y[rows]) for rows in self._pieces)
+        accuracy = sum(
+            problem.accuracy(theta, self._X_test[rows], y[rows])
+            * ((rows.stop - rows.start) / len(y))
+            for rows in self._test_pieces
+        )
+        return loss / self._rows, accuracy
+
+
+def _error(estimate: AnyArray, exact: Array) -> float:
+    """Return ||estimate - exact|| / ||exact||."""
+    return float(np.linalg.norm(estimate - exact) / np.linalg.norm(exact))

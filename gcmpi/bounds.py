@@ -21,6 +21,7 @@ import numpy as np
 from gcmpi.assignments import Parameters, parameters
 from gcmpi.code import AnyArray, Array, BoolArray
 from gcmpi.encodings.requirements import groups
+from gcmpi.importing import blame
 from gcmpi.registry import ENCODINGS, Spec
 
 PLAIN = ("stacked", "bibd", "expander", "graph-assignment", "bgc", "sbm")
@@ -333,6 +334,9 @@ def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
 
     The first that covers the code, the exact ones first.
     """
+    traits = ENCODINGS[encoding.name].traits
+    if traits.theorem is not None:
+        return _declared(A, m, encoding.name, traits.theorem)
     epsilon = diagonal_epsilon(encoding)
     plain = encoding.name in PLAIN
     candidates: list[Theorem] = []
@@ -340,7 +344,7 @@ def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
         candidates += [Theorem("exact for a BIBD", lambda s: stacked_design(A, m, s))]
     if encoding.name in GROUPS:
         candidates += [Theorem("worst case of groups", lambda s: blocks(A, m, s))]
-    if ENCODINGS[encoding.name].traits.tolerant:
+    if traits.tolerant:
         candidates += [Theorem("exact up to gamma - m", lambda s: tolerant(A, m, s))]
     if plain:
         candidates += [Theorem("expander bound", lambda s: stacked_expander(A, m, s))]
@@ -358,6 +362,25 @@ def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
             continue
         return theorem
     return None
+
+
+def _declared(
+    A: AnyArray, m: int, name: str, theorem: Callable[[AnyArray, int, int], float] | str
+) -> Theorem | None:
+    """Return the bound that a user's encoding declares, where it applies."""
+    if isinstance(theorem, str):  # the name of a theorem that is not evaluated here
+        return None
+    declared = getattr(theorem, "__name__", "declared").replace("_", " ")
+
+    def bound(s: int) -> float:
+        with blame(f"the theorem of encoding {name}"):
+            return float(theorem(A, m, s))
+
+    try:
+        theorem(A, m, 0)
+    except ValueError:  # it does not cover this code
+        return None
+    return Theorem(declared, bound)
 
 
 def diagonal_epsilon(encoding: Spec) -> float | None:

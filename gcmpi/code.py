@@ -60,6 +60,13 @@ class Code:
         object.__setattr__(self, "A", _frozen(A.astype(np.uint8)))
         object.__setattr__(self, "B", _frozen(B))
 
+    def __repr__(self) -> str:
+        """Return the code in one line."""
+        return (
+            f"Code: {self.n} workers, {self.k} subsets, m={self.m}, load {self.delta}, "
+            f"replication {self.gamma}"
+        )
+
     @property
     def k(self) -> int:
         """The number of data subsets."""
@@ -162,6 +169,52 @@ def check_assignment(A: AnyArray) -> None:
     alone = np.flatnonzero(~A.any(axis=1))
     if alone.size:
         raise ValueError(f"every subset needs a worker: subset {alone[0]} has none")
+
+
+def complete_assignment(made: object) -> AnyArray:
+    """Return what a user's assignment made as (k, n) zeros and ones.
+
+    Raises
+    ------
+    ValueError
+        If it is no assignment matrix; the message follows the assignment's name.
+    """
+    try:
+        A = np.asarray(made)
+        check_assignment(A)
+    except ValueError as error:
+        raise ValueError(f"must give a (k, n) matrix of zeros and ones: {error}") from error
+    return A.astype(np.uint8)
+
+
+def complete_encoding(made: object, A: AnyArray, m: int) -> Array:
+    """Return the encoding matrix that a user's encoding made, shape (m * k, n).
+
+    Raises
+    ------
+    ValueError
+        If it is no encoding matrix for A and m; the message follows the encoding's name.
+    """
+    k, n = A.shape
+    layout = f"(m*k, n) = ({m * k}, {n}), where row u*k + j is part u of subset j"
+    try:
+        B = np.asarray(made, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"must give a matrix of shape {layout}, not {made!r:.60}") from None
+    if B.shape != (m * k, n):
+        raise ValueError(f"must give a matrix of shape {layout}, not {B.shape}")
+    if not np.isfinite(B).all():
+        u_j, i = np.argwhere(~np.isfinite(B))[0]
+        raise ValueError(f"must give finite numbers, not {B[u_j, i]} in row {u_j} of worker {i}")
+    outside = np.argwhere((B.reshape(m, k, n) != 0) & (A == 0))
+    if outside.size:
+        u, j, i = outside[0]
+        raise ValueError(
+            f"gives worker {i} a coefficient for subset {j}, which it does not hold "
+            f"(row {u * k + j} of B): B must be zero wherever A is, and row u*k + j is part u of "
+            "subset j"
+        )
+    return B
 
 
 def message_length(d: int, m: int) -> int:

@@ -4,63 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array
+from gcmpi.code import Array
+from gcmpi.recording.figures import Figures
 
-TIMED = ("exchange_seconds", "decode_seconds", "update_seconds")
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one run comes to.
-
-    Attributes
-    ----------
-    load
-        Subsets held by the worker that holds most, over the k subsets: its part of the data.
-    kilobytes_up
-        Received by the server in an iteration, median.
-    iteration_ms
-        Time of an iteration after the warm-up, median.
-    gradient_error
-        Relative error of the audited gradients, median.
-    accuracy
-        The last audited one.
-    seconds_to_target
-        Training time until an audit found the target accuracy; infinite if none did, NaN
-        without a target.
-    """
-
-    load: float
-    kilobytes_up: float
-    iteration_ms: float
-    gradient_error: float
-    accuracy: float
-    seconds_to_target: float
-
-
-def figures(columns: Mapping[str, AnyArray], load: float, target: float) -> Figures:
-    """Return the figures of a run from the columns of its file."""
-    timed = columns["warmup"] == 0
-    audited = np.isfinite(columns["accuracy"])
-    reached = columns["seconds"][audited & (columns["accuracy"] >= target)]
-    iteration = np.sum([columns[name] for name in TIMED], axis=0)
-    return Figures(
-        load=load,
-        kilobytes_up=float(np.median(columns["bytes_up"])) / 1e3,
-        iteration_ms=1e3 * float(np.median(iteration[timed])) if timed.any() else math.nan,
-        gradient_error=float(np.median(columns["gradient_error"][audited])),
-        accuracy=float(columns["accuracy"][audited][-1]),
-        seconds_to_target=_first(reached) if target else math.nan,
-    )
-
-
-def _first(seconds: Array) -> float:
-    return float(seconds[0]) if seconds.size else math.inf
+COLUMNS = (
+    "load", "kilobytes_up", "iteration_ms", "gradient_error", "accuracy", "seconds_to_target",
+)  # fmt: skip
 
 
 def paired_ratio(values: Array, reference: Array) -> str:
@@ -120,7 +73,7 @@ def table(runs: Sequence[tuple[str, int, Figures]], names: Sequence[str]) -> str
         reference = np.array([first[seed].seconds_to_target for seed in common])
         middle = {
             key: float(np.median([getattr(run, key) for run in results.values()]))
-            for key in Figures.__annotations__
+            for key in COLUMNS
         }
         to_target = "-"  # there is no target
         if not math.isnan(middle["seconds_to_target"]):

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gcmpi.code import AnyArray, Array, BoolArray, Code, WireType
+from gcmpi.registry import called_by_name
 
 MAX_CONDITION = 1e8
 SMALL = 64
@@ -33,6 +34,36 @@ class Decoder(Protocol):
 
     def __call__(self, code: Code, survivors: BoolArray) -> Array:
         """Return R, with zero rows for stragglers."""
+
+
+def complete(made: object) -> Decoder:
+    """Return a user's decoder with its answers checked.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be called with a code and survivors.
+    """
+    if not callable(made):
+        words = "must be a function of code and survivors that returns R (n, m)"
+        raise ValueError(f"{words}, not {made!r:.60}")
+
+    def decode(code: Code, survivors: BoolArray) -> Array:
+        said = called_by_name(made, code=code, survivors=survivors)
+        R = np.asarray(said, dtype=np.float64)
+        if R.shape != (code.n, code.m):
+            raise ValueError(
+                f"the decoder must return R of shape (n, m) = ({code.n}, {code.m}), not {R.shape}"
+            )
+        if (R[~survivors] != 0).any():
+            late = int(np.flatnonzero(~survivors & (R != 0).any(axis=1))[0])
+            raise ValueError(
+                f"the decoder must leave zeros in the rows of stragglers, but row {late} of R, a "
+                "straggler's, is not zero"
+            )
+        return R
+
+    return decode
 
 
 def decoder_for(n: int, *, redrawn: bool, eps: float = 0.0) -> Decoder:

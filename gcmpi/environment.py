@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import TracebackType
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 RECORDED = re.compile(
@@ -31,12 +35,17 @@ class Place:
 
 
 def one_blas_thread() -> None:
-    """Ask for one BLAS thread unless the user asked for something else; before numpy is imported.
+    """Use one BLAS thread unless the user asked for something else, whether or not numpy is loaded.
 
     With two threads a rank, 32 ranks on 2 cores are 20 to 40 times slower.
     """
+    asked = any(name in os.environ for name in THREADS)
     for name in THREADS:
         os.environ.setdefault(name, "1")
+    if "numpy" in sys.modules and not asked:  # too late for the variables
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
 def place() -> Place:
@@ -60,7 +69,7 @@ def describe(places: list[Place], library: str) -> dict[str, str]:
     versions = {name: metadata.version(name) for name in ("numpy", "scipy", "h5py", "mpi4py")}
     commit, dirty = _git()
     return {
-        "command": " ".join(["python -m gcmpi.train", *sys.argv[1:]]),
+        "command": command(),
         "git_commit": commit,
         "git_dirty": dirty,
         "mpi_library": library,
@@ -79,6 +88,79 @@ def describe(places: list[Place], library: str) -> dict[str, str]:
     }
 
 
+def command() -> str:
+    """Return the command that was typed, as far as a process can know it.
+
+    ``mpirun -n 8 python mine.py``, ``mpirun -n 32 python -m gcmpi.train --m 3``, ``gcmpi train``.
+    """
+    ranks = launched()[1]
+    launcher = "srun" if "SLURM_PROCID" in os.environ else "mpirun"
+    return f"{launcher} -n {ranks} {program()}" if ranks > 1 else program()
+
+
+def program() -> str:
+    """Return what was typed behind the launcher, ``python mine.py``."""
+    words = list(sys.orig_argv)
+    if len(words) > 1 and Path(words[1]).name == Path(sys.argv[0]).name == "gcmpi":
+        words = words[1:]  # the console script
+    words[0] = Path(words[0]).name
+    return shlex.join(words)
+
+
+def complain(message: str) -> None:
+    """Print one line about what went wrong, on standard error, by the name of the program."""
+    name = Path(sys.argv[0]).name or "gcmpi"
+    print(f"{name}: {message}", file=sys.stderr, flush=True)
+
+
+def under_launcher() -> bool:
+    """Say whether a launcher started this process, alone or as one of many."""
+    return launched()[1] > 1
+
+
+def one_voice() -> None:
+    """Let one rank speak for all when nothing in a script catches what gcmpi refuses.
+
+    Under a launcher every rank runs the script and meets the same refusal: rank 0 says it in one
+    sentence, and all ranks end with status 2. Other exceptions keep their traceback; once MPI has
+    started, an exception that ends one rank ends all.
+    """
+    if under_launcher() and sys.excepthook is not _speak:
+        sys.excepthook = _speak
+
+
+def end_all_with(abort: Callable[[int], None]) -> None:
+    """Remember how to end all ranks."""
+    _ends.append(abort)
+
+
+_ends: list[Callable[[int], None]] = []
+
+
+def _speak(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    refused = isinstance(error, ValueError) and _raised_here(trace)
+    if not refused:
+        sys.__excepthook__(kind, error, trace)
+    elif launched()[0] == 0:
+        complain(str(error))
+    elif not _ends:
+        time.sleep(3)  # the launcher ends all ranks with the first: rank 0 is to speak before
+    sys.stdout.flush()
+    sys.stderr.flush()
+    status = 2 if refused else 1
+    if _ends:
+        _ends[-1](status)
+    os._exit(status)
+
+
+def _raised_here(trace: TracebackType | None) -> bool:
+    """Say whether an exception was raised by this package."""
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    file = "" if trace is None else trace.tb_frame.f_code.co_filename
+    return Path(__file__).parent in Path(file).parents
+
+
 def launched() -> tuple[int, int]:
     """Return (rank, ranks) that a launcher or SLURM promises this process; (0, 1) without one.
 
@@ -93,6 +175,13 @@ def launched() -> tuple[int, int]:
         if rank in os.environ and size in os.environ:
             return int(os.environ[rank]), int(os.environ[size])
     return 0, 1
+
+
+def local_rank() -> int:
+    """Return which of the processes on its host a launcher says this is; 0 without a launcher."""
+    names = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+    found = [os.environ[name] for name in names if name in os.environ]
+    return int(found[0]) if found else launched()[0]
 
 
 def _cores(places: list[Place]) -> int:

@@ -9,46 +9,28 @@ import json
 import tomllib
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from gcmpi.code import WireType
+from gcmpi.ensemble import Ensemble, spec_of
+from gcmpi.learning import batches
 from gcmpi.problems import datasets
-from gcmpi.registry import (
-    ASSIGNMENTS,
-    COMPRESSORS,
-    DATASETS,
-    DECODERS,
-    ENCODINGS,
-    OPTIMIZERS,
-    PROBLEMS,
-    STRAGGLERS,
-    SWITCHES,
-    WAITING,
-    Registry,
-    Spec,
-)
-
-REGISTRIES: Mapping[str, Registry] = {
-    "assignment": ASSIGNMENTS,
-    "encoding": ENCODINGS,
-    "switch": SWITCHES,
-    "decoder": DECODERS,
-    "problem": PROBLEMS,
-    "dataset": DATASETS,
-    "optimizer": OPTIMIZERS,
-    "stragglers": STRAGGLERS,
-    "wait": WAITING,
-    "compression": COMPRESSORS,
-}
+from gcmpi.registry import REGISTRIES, Source, Spec
 
 
 @dataclass(frozen=True)
 class Experiment:
     """All that fixes a run, parts as ``name:key=value,key=value``.
 
+    A part may also be handed over as it is: a function, a class, a ready object, a matrix. What
+    can be imported is stored by its dotted name (``mycodes.gaussian``). Anything else is stored as
+    ``__main__.NAME``: the script has to be run again to run the experiment again.
+
     Attributes
     ----------
+    code
+        A `gcmpi.Ensemble` in place of assignment, encoding and m; never both.
     assignment, encoding, m
         The code: which worker holds which subset, what it sends, and that in d/m numbers.
     switch
@@ -61,6 +43,8 @@ class Experiment:
         code on a circulant assignment unbiased for workers that are late equally often.
     problem, dataset, dtype
         The loss, the data, and the type of parameters and gradients.
+    batch
+        How many rows of each subset a gradient takes: a fraction, or ``rows:COUNT``.
     optimizer, iterations
         How the server descends, and for how long.
     stragglers, wait
@@ -96,6 +80,7 @@ class Experiment:
     problem: str = "mlp"
     dataset: str = "mnist-10k"
     dtype: Literal["float32", "float64"] = "float32"
+    batch: str = batches.WHOLE
     optimizer: str = "momentum:rate=0.2"
     iterations: int = 100
     stragglers: str = "bernoulli:q=0.25"
@@ -107,12 +92,20 @@ class Experiment:
     audit_every: int = 10
     target_accuracy: float = 0.0
     warmup: int = 3
+    code: InitVar[Ensemble | None] = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "dataset", datasets.canonical(self.dataset))
+    if TYPE_CHECKING:
+
+        def __init__(self, *, code: Ensemble | None = None, **settings: Any) -> None: ...
+
+    def __post_init__(self, code: Ensemble | None) -> None:
+        object.__setattr__(self, "batch", batches.canonical(self.batch))
+        if code is not None:
+            self._take(code)
+        if isinstance(self.dataset, str):
+            object.__setattr__(self, "dataset", datasets.canonical(self.dataset))
         for name, registry in REGISTRIES.items():
-            text = getattr(self, name)
-            object.__setattr__(self, name, str(registry.parse(text)))
+            object.__setattr__(self, name, str(spec_of(registry, getattr(self, name))))
         for name, least in (("m", 1), ("iterations", 1), ("audit_every", 1), ("seed", 0)):
             value = getattr(self, name)
             if value < least:
@@ -124,6 +117,26 @@ class Experiment:
         if self.warmup < 0:
             raise ValueError(f"warmup must be at least 0, not {self.warmup}")
 
+    def _take(self, code: Ensemble) -> None:
+        """Use an ensemble's assignment, encoding and m."""
+        taken = {"assignment": code.assignment, "encoding": code.encoding, "m": code.m}
+        for name, value in taken.items():
+            given, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if given not in (default, value, str(value)):
+                raise ValueError(
+                    f"give code= or assignment=, encoding= and m=, not both: {name}={given} stands "
+                    f"beside the code {code.name}"
+                )
+            object.__setattr__(self, name, value)
+
+    @property
+    def own(self) -> dict[str, Source]:
+        """Where the user's own parts come from, by setting."""
+        found = {
+            name: registry.source(getattr(self, name)) for name, registry in REGISTRIES.items()
+        }
+        return {name: source for name, source in found.items() if source is not None}
+
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Experiment:
         """Make an experiment of settings by name; a part may be a text or a table with a name.
@@ -134,6 +147,7 @@ class Experiment:
             For a name that is no setting (with a guess what was meant) or a wrong type.
         """
         types = typing.get_type_hints(cls)
+        types.pop("code")
         checked = {}
         for name, value in settings.items():
             if name not in types:
@@ -202,12 +216,16 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         options = {key: _joined(option) for key, option in value.items() if key != "name"}
         text = ",".join(f"{key}={option}" for key, option in options.items())
         return f"{value['name']}:{text}" if text else value["name"]
+    if name in REGISTRIES and not isinstance(value, str | bool | int | float | list):
+        return value  # a part that is handed over as it is
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
             raise ValueError(
                 f"{flag(name)} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
             )
         return value
+    if name == "batch" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)  # a fraction is a number in TOML
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]

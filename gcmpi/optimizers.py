@@ -5,12 +5,13 @@ An optimizer keeps its state in `state`, arrays by name, so that a checkpoint ca
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
 from gcmpi.code import AnyArray
-from gcmpi.registry import OPTIMIZERS
+from gcmpi.registry import OPTIMIZERS, called_by_name
 
 
 class Optimizer(Protocol):
@@ -21,6 +22,59 @@ class Optimizer(Protocol):
     def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
         """Return the parameters after iteration t, shape (d,), as a new array."""
         ...
+
+
+class OwnOptimizer:
+    """A user's optimizer, or a user's function (theta, gradient, t) that is the step itself.
+
+    Attributes
+    ----------
+    state
+        The user's `state`, arrays by name, that a checkpoint stores; empty where there is none.
+    """
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+        self._step: Callable[..., object] = getattr(made, "step", made)
+        self._state: dict[str, AnyArray] = {}
+
+    @property
+    def state(self) -> dict[str, AnyArray]:
+        """Arrays by name."""
+        state: dict[str, AnyArray] = getattr(self._made, "state", self._state)
+        return state
+
+    @state.setter
+    def state(self, value: dict[str, AnyArray]) -> None:
+        if hasattr(self._made, "state"):
+            self._made.state = value
+
+    def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
+        """Return the user's step as an array like theta."""
+        moved = np.asarray(
+            called_by_name(self._step, theta=theta, gradient=gradient, t=t), dtype=theta.dtype
+        )
+        if moved.shape != theta.shape:
+            raise ValueError(
+                f"the step must return parameters of shape {theta.shape}, not {moved.shape}"
+            )
+        return moved
+
+
+def complete(made: object) -> Optimizer:
+    """Return a user's optimizer with the members that it may leave out.
+
+    Raises
+    ------
+    ValueError
+        If it has no step; the message follows the optimizer's name.
+    """
+    if not callable(getattr(made, "step", made)):
+        raise ValueError(
+            "must have step(theta, gradient, t) that returns new parameters (d,), or be a "
+            f"function of them, not {made!r:.60}"
+        )
+    return OwnOptimizer(made)
 
 
 def _positive(name: str, rate: float) -> float:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gcmpi import environment
-
 if TYPE_CHECKING:
     from gcmpi.experiment import Experiment
     from gcmpi.recording import RunFile
@@ -50,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--problem", metavar="PART", help="mlp, softmax, logistic or least-squares")
     add("--dataset", metavar="PART", help="mnist-10k, mixture, or the path of an .npz or IDX file")
     add("--dtype", metavar="TYPE", help="parameters and gradients: float32 or float64")
+    add("--batch", metavar="B", help="rows of a subset a gradient takes: 0.1 (fraction), rows:32")
     add("--optimizer", metavar="PART", help="sgd, momentum or adam, with rate=")
     add("--iterations", metavar="T", help="how many")
     add("--stragglers", metavar="PART", help="how late workers are, e.g. bernoulli:q=0.25")
@@ -88,17 +87,24 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for."""
+    """What the command line asks for.
+
+    Attributes
+    ----------
+    notes
+        What the header should say of the user's own parts.
+    """
 
     experiment: Experiment
     output: Path
     earlier: RunFile | None
+    notes: tuple[str, ...] = ()
 
 
 SETTINGS = (
     "assignment", "encoding", "m", "switch", "decoder", "relabel", "problem", "dataset", "dtype",
-    "optimizer", "iterations", "stragglers", "wait", "wire", "compression", "seed", "rescale",
-    "audit_every", "target_accuracy",
+    "batch", "optimizer", "iterations", "stragglers", "wait", "wire", "compression", "seed",
+    "rescale", "audit_every", "target_accuracy",
 )  # fmt: skip
 
 
@@ -122,7 +128,7 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot use --config {source}: {error}") from error
     elif source:
-        experiment = Experiment.from_toml(recording.read(Path(source)).experiment)
+        experiment = _of_run(recording.read(Path(source)))
     changes: dict[str, Any] = {
         name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None
     }
@@ -136,6 +142,29 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
     experiment = experiment.change(changes)
     smoke = {"iterations": 5, "audit_every": 2, "warmup": 1}
     return experiment.change(smoke) if options.smoke else experiment
+
+
+def _of_run(run: RunFile) -> Experiment:
+    """Return the experiment of a run file, if the user's own parts can be found from here."""
+    from gcmpi.experiment import Experiment
+    from gcmpi.registry import NotFoundError
+
+    try:
+        return Experiment.from_toml(run.experiment)
+    except NotFoundError as error:
+        files = {source.file for source in run.own.values() if source.file}
+        where = "".join(f"; the run had it from {file}" for file in sorted(files)[:1])
+        again = f"; the run was started with: {run.command}" if run.command else ""
+        raise ValueError(f"{error}{where}{again}") from error
+
+
+def _notes(source: str | None, experiment: Experiment) -> tuple[str, ...]:
+    """Say which own parts have changed since the run whose file is used."""
+    from gcmpi import recording
+
+    if not source or Path(source).suffix == ".toml" or not experiment.own:
+        return ()
+    return tuple(recording.read(Path(source)).changed(experiment.own))
 
 
 def read_request(argv: list[str]) -> Request:
@@ -155,6 +184,7 @@ def read_request(argv: list[str]) -> Request:
     if options.resume and (options.output or options.config):
         raise ValueError("--resume RUN goes on in RUN: leave out --output and --config")
     experiment = read_experiment(options)
+    notes = _notes(options.config or options.resume, experiment)
     if options.resume:
         path = Path(options.resume)
         earlier = recording.read(path)
@@ -171,7 +201,7 @@ def read_request(argv: list[str]) -> Request:
                 f"{path} is complete after {done} iterations: to go on, give --iterations "
                 f"above {done}"
             )
-        return Request(experiment, path, earlier)
+        return Request(experiment, path, earlier, notes)
     if options.output:
         path = Path(options.output)
         if path.exists() and not options.overwrite:
@@ -184,7 +214,7 @@ def read_request(argv: list[str]) -> Request:
         _probe(path)
     except OSError as error:
         raise ValueError(f"cannot write --output {path}: {error.strerror or error}") from error
-    return Request(experiment, path, None)
+    return Request(experiment, path, None, notes)
 
 
 def _probe(path: Path) -> None:
@@ -210,41 +240,3 @@ def _free(path: Path) -> Path:
         number += 1
         free = path.with_stem(f"{path.stem}-{number}")
     return free
-
-
-def check_ranks(experiment: Experiment, n: int, size: int) -> None:
-    """Refuse a number of ranks that does not fit the assignment.
-
-    Raises
-    ------
-    ValueError
-        With what to type instead.
-    """
-    promised = environment.launched()[1]
-    if size == 1 and promised > 1:
-        raise ValueError(
-            f"{promised} ranks were launched, but each is alone in its MPI world: the launcher "
-            "belongs to another MPI library than mpi4py uses. Start with the mpirun of that "
-            "library (in the same virtual environment), or under SLURM with srun --mpi=pmi2 "
-            "(MPICH) or --mpi=pmix (Open MPI)"
-        )
-    if size == n + 1:
-        return
-    raise ValueError(
-        f"{experiment.assignment} needs {n + 1} ranks (1 server + {n} workers), not {size}: "
-        f"mpirun -n {n + 1} python -m gcmpi.train{_alternative(experiment, size)}"
-    )
-
-
-def _alternative(experiment: Experiment, size: int) -> str:
-    """Suggest an assignment for the ranks there are: of the same family, if one is near."""
-    from gcmpi import assignments
-
-    if size < 2:
-        return ""
-    found = assignments.find(size - 1, m=experiment.m)
-    family = experiment.assignment.partition(":")[0]
-    fitting = [entry for entry in (*found.exact, *found.nearest) if entry.n < size]
-    same = [entry for entry in fitting if entry.spec.partition(":")[0] == family]
-    chosen = (same or list(found.exact))[:1]
-    return "".join(f", or --assignment {entry.spec} for {entry.n + 1}" for entry in chosen)

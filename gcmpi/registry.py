@@ -1,21 +1,38 @@
 """Names for the parts of an experiment: ``coset:k=27,m=2,generators=0+1+3+9+20``.
 
 A part is one function with `Registry.register` above it. Its options are the parameters of the
-function that the registry does not supply itself; their types come from the annotations. The
-examples given at registration are small working ones: the laws in tests/test_laws.py run over
-every example of every part.
+function that the registry does not supply itself; their types come from the annotations, else
+from the defaults. The examples given at registration are small working ones: the laws in
+`gcmpi.testing` run over every example of every part.
+
+A name with a dot is a part of a user's own, and is imported: ``mycodes.gaussian:epsilon=0.3``. A
+function, a class or a ready object that a program hands over becomes a part by `Registry.adopt`.
+`encoding`, `assignment` and `decoder` declare what an own part promises; without them it promises
+nothing.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
+import hashlib
 import importlib
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+from gcmpi import importing
+from gcmpi.importing import NotFoundError, OwnPartError, Source
+
+__all__ = [
+    "NotFoundError", "OwnPartError", "Part", "Registry", "Size", "Source", "Spec", "Traits",
+    "assignment", "called_by_name", "decoder", "encoding",
+]  # fmt: skip
 
 Option = int | float | str | bool | tuple[int, ...] | tuple[float, ...]
 
@@ -59,6 +76,9 @@ class Traits:
     reported
         An encoding: workers report what they have finished, and their messages are encoded by the
         B that `finished` gives.
+    theorem
+        An encoding of a user's own: ``theorem(A, m, s)`` bounds the mean of Err_S over the sets S
+        of s stragglers from above, or the name of a theorem that nothing here evaluates.
     """
 
     redrawn: bool = False
@@ -69,6 +89,80 @@ class Traits:
     decoder: str = "least-squares"
     irregular: bool = False
     reported: bool = False
+    theorem: Callable[[Any, int, int], float] | str | None = None
+
+
+PROMISES = "__gcmpi_promises__"
+
+
+def encoding(
+    *,
+    redrawn: bool = False,
+    unbiased: bool = False,
+    exact: bool = False,
+    tolerant: bool = False,
+    decoder: str = "least-squares",
+    theorem: Callable[[Any, int, int], float] | str | None = None,
+) -> Callable[[F], F]:
+    """Declare what an encoding of one's own promises; `gcmpi.testing.check_encoding` tests it.
+
+    Parameters
+    ----------
+    redrawn
+        B is drawn afresh in every iteration.
+    unbiased
+        E[B_S R] = alpha F over B and exchangeable stragglers, so that the decoded gradient may be
+        divided by alpha.
+    exact
+        Err_S = 0 when nobody straggles, whatever the assignment.
+    tolerant
+        Err_S = 0 for every set of up to gamma - m stragglers.
+    decoder
+        The decoder of its source, where that is not least squares.
+    theorem
+        ``theorem(A, m, s)`` bounds the mean of Err_S over the sets of s stragglers from above and
+        raises ValueError where it does not apply; or its name, which is only shown.
+
+    Examples
+    --------
+    >>> @gcmpi.encoding(redrawn=True)
+    ... def gaussian(A, m, rng, epsilon=0.1):
+    ...     return gcmpi.encodings.stacked(A, m) * rng.normal(1, epsilon, A.shape[1])
+    """
+    return _declare(Traits(redrawn, unbiased, exact, False, tolerant, decoder, theorem=theorem))
+
+
+def assignment(*, vertex_transitive: bool = False, irregular: bool = False) -> Callable[[F], F]:
+    """Declare what an assignment of one's own promises.
+
+    Parameters
+    ----------
+    vertex_transitive
+        Its automorphisms act transitively on workers.
+    irregular
+        Workers' loads or subsets' replications may differ.
+    """
+    return _declare(Traits(vertex_transitive=vertex_transitive, irregular=irregular))
+
+
+def decoder(*, unbiased: bool = False) -> Callable[[F], F]:
+    """Declare what a decoder of one's own promises.
+
+    Parameters
+    ----------
+    unbiased
+        E[B_S R] = alpha F over exchangeable stragglers, for codes in which all subsets are on
+        equally many workers.
+    """
+    return _declare(Traits(unbiased=unbiased))
+
+
+def _declare(traits: Traits) -> Callable[[F], F]:
+    def mark(function: F) -> F:
+        setattr(function, PROMISES, traits)
+        return function
+
+    return mark
 
 
 @dataclass(frozen=True)
@@ -86,7 +180,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Part:
-    """One registered function.
+    """One registered function, or a user's own.
 
     Attributes
     ----------
@@ -97,6 +191,8 @@ class Part:
     sizes
         An assignment: ``sizes(n, delta)`` lists what exists for n workers without building it.
         Where the load may be chosen freely, delta chooses it; None leaves it to the assignment.
+    source
+        Where a user's own part comes from; None for a part of this package.
     """
 
     name: str
@@ -106,6 +202,12 @@ class Part:
     examples: tuple[Mapping[str, Option], ...]
     traits: Traits
     sizes: Sizes | None = None
+    source: Source | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether the part is a user's own."""
+        return self.source is not None
 
     @property
     def summary(self) -> str:
@@ -134,13 +236,34 @@ class Registry:
     supplied
         Parameters that whoever builds a part supplies; they are not options. A function that
         has no use for one leaves it out of its signature.
+    complete
+        Where to find ``complete(value, **supplied)``, as ``module:function``: it checks what a
+        user's own part returned and fills in the members that may be left out. It raises
+        ValueError with what follows the part's name in a sentence.
+    ready
+        Members by which an object is a ready part rather than something that makes one.
+    plain
+        Parameters by which a user's function is the part itself rather than something that makes
+        one: what remains of it when its options are filled in is called with them later.
     """
 
-    def __init__(self, kind: str, homes: Iterable[str], supplied: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        homes: Iterable[str],
+        supplied: Iterable[str] = (),
+        complete: str | None = None,
+        ready: Iterable[str] = (),
+        plain: Iterable[str] = (),
+    ) -> None:
         self.kind = kind
         self._homes = list(homes)
-        self.supplied = frozenset(supplied)
+        self._plain = tuple(plain)
+        self.supplied = (*self._plain, *supplied)
+        self._complete = complete
+        self._ready = tuple(ready)
         self._parts: dict[str, Part] = {}
+        self._own: dict[str, Part] = {}
 
     def register(
         self,
@@ -188,13 +311,76 @@ class Registry:
             If there is none; the message lists the names.
         """
         self._load()
+        if name in self._own:
+            return self._own[name]
         if name not in self._parts:
+            if importing.is_dotted(name):
+                value, module = importing.find(name, f"{self.kind} {name}")
+                return self._keep(name, value, module)
             close = difflib.get_close_matches(name, self._parts, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise ValueError(
-                f"unknown {self.kind} {name!r}{hint}; choose one of {', '.join(self._parts)}"
+                f"unknown {self.kind} {name!r}{hint}; choose one of {', '.join(self._parts)}, or "
+                "import your own by a name with a dot (mymodule.name)"
             )
         return self._parts[name]
+
+    def adopt(self, value: object) -> Spec:
+        """Return the name of a part that a program hands over: a function, a class or an object.
+
+        What can be imported has its dotted name, which works in every process. Anything else (a
+        matrix, a lambda, a function of the script) is called ``__main__.NAME`` and is known to
+        this process only.
+        """
+        importable = _dotted_name(value)
+        if importable is not None:
+            module = importing.find(importable, f"{self.kind} {importable}")[1]
+            self._keep(importable, value, module)
+            return Spec(importable)
+        base = f"{importing.SCRIPT}.{_own_name(value)}"
+        name, number = base, 1
+        while name in self._own and not _is(self._own[name].function, value):
+            number += 1
+            name = f"{base}-{number}"
+        self._keep(name, value, importing.SCRIPT)
+        return Spec(name)
+
+    def _keep(self, name: str, value: object, module: str) -> Part:
+        """Remember a user's own part under its name."""
+        what = f"{self.kind} {name}"
+        source = Source.of(module)
+        traits = getattr(value, PROMISES, Traits())
+        ready = not callable(value) or (
+            bool(self._ready)
+            and not inspect.isclass(value)
+            and all(hasattr(value, member) for member in self._ready)
+        )
+        if ready:
+            made = Part(name, _Ready(value), {}, {}, ({},), traits, None, source)
+        else:
+            options = self._options(value, what)
+            annotations = {key: _kind_of(p) for key, p in options.items()}
+            function = typing.cast(Callable[..., Any], value)
+            made = Part(name, function, options, annotations, ({},), traits, None, source)
+        self._own[name] = made
+        return made
+
+    def _options(self, function: object, what: str) -> dict[str, inspect.Parameter]:
+        """Return the parameters of a user's function that are its options."""
+        try:
+            parameters = _signature(function)
+        except (TypeError, ValueError) as error:
+            raise OwnPartError(f"{what} cannot be called by name: {error}") from error
+        for key, p in parameters.items():
+            if p.kind is p.POSITIONAL_ONLY:
+                raise OwnPartError(
+                    f"{what} must take {key!r} by name: leave the / out of its signature"
+                )
+        return {
+            key: p
+            for key, p in parameters.items()
+            if key not in self.supplied and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        }
 
     def _load(self) -> None:
         while self._homes:
@@ -210,6 +396,7 @@ class Registry:
         """
         name, _, rest = text.strip().partition(":")
         part = self[name]
+        own = f" ({self._says_what_is_supplied()})" if part.own else ""
         given: dict[str, str] = {}
         for position, item in enumerate(rest.split(",") if rest else ()):
             key, equals, value = item.partition("=")
@@ -226,7 +413,7 @@ class Registry:
             close = difflib.get_close_matches(unknown[0], part.options, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise ValueError(
-                f"{self.kind} {name} has no option {unknown[0]!r}{hint}; it takes {takes}"
+                f"{self.kind} {name} has no option {unknown[0]!r}{hint}; it takes {takes}{own}"
             )
         missing = [
             key
@@ -234,7 +421,7 @@ class Registry:
             if p.default is inspect.Parameter.empty and key not in given
         ]
         if missing:
-            raise ValueError(f"{self.kind} {name} needs {missing[0]}: {part.usage}")
+            raise ValueError(f"{self.kind} {name} needs {missing[0]}: {part.usage}{own}")
         where = f"{self.kind} {name}"
         options = {
             key: _read(given[key], part.annotations[key], f"{where}: {key}")
@@ -244,18 +431,140 @@ class Registry:
         return Spec(name, options)
 
     def build(self, spec: Spec | str, **supplied: object) -> Any:
-        """Call the part of `spec` with its options and with what it takes of `supplied`."""
+        """Call the part of `spec` with its options and with what it takes of `supplied`.
+
+        Raises
+        ------
+        OwnPartError
+            If a user's own part raises or returns what cannot be used.
+        """
         spec = self.parse(spec) if isinstance(spec, str) else spec
         part = self[spec.name]
         taken = inspect.signature(part.function).parameters
-        return part.function(
-            **{key: value for key, value in supplied.items() if key in taken}, **spec.options
-        )
+        arguments = {key: value for key, value in supplied.items() if key in taken}
+        if not part.own:
+            return part.function(**arguments, **spec.options)
+        made: Any
+        if any(key in taken for key in self._plain):
+            made = functools.partial(part.function, **arguments, **spec.options)
+        else:
+            with importing.blame(f"{self.kind} {spec.name}"):
+                made = part.function(**arguments, **spec.options)
+        return self._completed(spec.name, made, **supplied)
+
+    def _completed(self, name: str, made: Any, **supplied: object) -> Any:
+        """Check what a user's own part made, and fill in what it may leave out."""
+        if self._complete is None:
+            return made
+        module, _, function = self._complete.partition(":")
+        complete = getattr(importlib.import_module(module), function)
+        taken = inspect.signature(complete).parameters
+        arguments = {key: value for key, value in supplied.items() if key in taken}
+        what = f"{self.kind} {name}"
+        try:
+            return complete(made, **arguments)
+        except OwnPartError:
+            raise
+        except ValueError as error:
+            raise OwnPartError(f"{what} {error}") from error
+
+    def source(self, text: str) -> Source | None:
+        """Return where the part of a text comes from, if it is a user's own."""
+        return self[text.partition(":")[0]].source
+
+    def _says_what_is_supplied(self) -> str:
+        article = "an" if self.kind[0] in "aeiou" else "a"
+        given = ", ".join(key for key in self.supplied if key != "finished") or "nothing"
+        return f"gcmpi gives {article} {self.kind} {given} by name, the rest are options"
+
+
+class _Ready:
+    """Makes a ready object: hands it over as it is."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+        self.__doc__ = type(value).__doc__
+
+    def __call__(self) -> object:
+        return self.value
+
+
+def _is(function: object, value: object) -> bool:
+    """Say whether a part's function is, or hands over, this very object."""
+    held = function.value if isinstance(function, _Ready) else function
+    if hasattr(held, "tobytes") and hasattr(value, "tobytes"):  # matrices: by their content
+        return bool(held.tobytes() == value.tobytes())
+    return held is value
+
+
+def called_by_name(function: Callable[..., object], **arguments: object) -> object:
+    """Call a user's function with those of the arguments that it takes."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return function(**arguments)
+    return function(**{key: value for key, value in arguments.items() if key in parameters})
+
+
+def _signature(function: object) -> Mapping[str, inspect.Parameter]:
+    """Return a callable's parameters, annotations as types where that can be done."""
+    assert callable(function)
+    try:
+        return inspect.signature(function, eval_str=True).parameters
+    except NameError:  # annotations that only a type checker can resolve
+        return inspect.signature(function).parameters
+
+
+def _kind_of(parameter: inspect.Parameter) -> Any:
+    """Return how an option of a user's own part is read: by annotation, else by its default."""
+    annotation, default = parameter.annotation, parameter.default
+    if annotation is not inspect.Parameter.empty and not isinstance(annotation, str):
+        return annotation
+    if default is inspect.Parameter.empty or default is None:
+        return bool | int | float | str
+    if isinstance(default, tuple | list):
+        element = type(default[0]) if default else float
+        return tuple[element, ...]  # type: ignore[valid-type]
+    return type(default)
+
+
+def _dotted_name(value: object) -> str | None:
+    """Return the name by which any process can import an object; None if there is none."""
+    module = getattr(value, "__module__", None)
+    qualified = getattr(value, "__qualname__", None)
+    if isinstance(module, str) and isinstance(qualified, str):
+        candidates = [(module, qualified)]
+    else:  # an object without a name: the name of a variable of a module
+        candidates = [
+            (module_name, name)
+            for module_name, module in list(sys.modules.items())
+            for name, held in list(getattr(module, "__dict__", {}).items())
+            if held is value
+        ]
+    for module_name, name in candidates:
+        found: object = None if module_name == importing.SCRIPT else sys.modules.get(module_name)
+        for piece in name.split("."):
+            found = getattr(found, piece, None)
+        if found is value:
+            return f"{module_name}.{name}"
+    return None
+
+
+def _own_name(value: object) -> str:
+    """Return a name for what cannot be imported, the same on all ranks that run the script."""
+    qualified = getattr(value, "__qualname__", None)
+    if isinstance(qualified, str):
+        return qualified.replace("<locals>.", "").replace("<lambda>", "lambda")
+    if hasattr(value, "tobytes"):
+        digest = hashlib.sha256(repr(getattr(value, "shape", ())).encode() + value.tobytes())
+        return f"matrix_{digest.hexdigest()[:8]}"
+    script = getattr(sys.modules.get(importing.SCRIPT), "__dict__", {})
+    named = [name for name, held in list(script.items()) if held is value]
+    return named[0] if named else type(value).__name__
 
 
 def _write(value: object) -> str:
     """Write an option the way `_read` reads it."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return "+".join(str(item) for item in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -285,6 +594,10 @@ def _convert(text: str, kind: Any) -> Option:
         if text.lower() not in ("true", "false"):
             raise ValueError(text)
         return text.lower() == "true"
+    if typing.get_origin(kind) is list:
+        return _convert(text, tuple[typing.get_args(kind)[0], ...])  # type: ignore[misc]
+    if kind is Path or kind is Any:
+        kind = str
     if kind in (int, float, str):
         value: Option = kind(text)
         return value
@@ -300,17 +613,73 @@ def _describe(kind: Any) -> str:
     return names.get(kind, str(kind))
 
 
-ASSIGNMENTS = Registry("assignment", ["gcmpi.assignments"])
+ASSIGNMENTS = Registry(
+    "assignment", ["gcmpi.assignments"], complete="gcmpi.code:complete_assignment"
+)
 ENCODINGS = Registry(
-    "encoding", ["gcmpi.encodings"], supplied=("A", "m", "rng", "odds", "finished")
+    "encoding",
+    ["gcmpi.encodings"],
+    supplied=("A", "m", "rng", "odds", "finished"),
+    complete="gcmpi.code:complete_encoding",
 )
-DECODERS = Registry("decoder", ["gcmpi.decoders"], supplied=("code", "survivors", "wire"))
-DATASETS = Registry("dataset", ["gcmpi.problems"], supplied=("rng",))
-PROBLEMS = Registry("problem", ["gcmpi.problems"], supplied=("features", "classes", "dtype"))
-OPTIMIZERS = Registry("optimizer", ["gcmpi.optimizers"])
+DECODERS = Registry(
+    "decoder",
+    ["gcmpi.decoders"],
+    supplied=("wire",),
+    complete="gcmpi.decoding:complete",
+    plain=("code", "survivors"),
+)
+DATASETS = Registry(
+    "dataset", ["gcmpi.problems"], supplied=("rng",), complete="gcmpi.problems.datasets:complete"
+)
+PROBLEMS = Registry(
+    "problem",
+    ["gcmpi.problems"],
+    supplied=("features", "shape", "classes", "dtype"),
+    complete="gcmpi.learning.problem:complete",
+    ready=("initial", "loss", "gradient"),
+)
+OPTIMIZERS = Registry(
+    "optimizer",
+    ["gcmpi.optimizers"],
+    complete="gcmpi.optimizers:complete",
+    ready=("step",),
+    plain=("theta", "gradient", "t"),
+)
 STRAGGLERS = Registry(
-    "straggler model", ["gcmpi.recording", "gcmpi.stragglers"], supplied=("n", "seed")
+    "straggler model",
+    ["gcmpi.recording", "gcmpi.stragglers"],
+    supplied=("n", "seed"),
+    complete="gcmpi.stragglers:complete",
+    ready=("delays",),
+    plain=("t",),
 )
-WAITING = Registry("wait rule", ["gcmpi.waiting"])
+WAITING = Registry(
+    "wait rule",
+    ["gcmpi.waiting"],
+    complete="gcmpi.waiting:complete",
+    ready=("remaining",),
+    plain=("answered", "elapsed"),
+)
 SWITCHES = Registry("switch", ["gcmpi.switching"], supplied=("m", "losses"))
-COMPRESSORS = Registry("compression", ["gcmpi.wire"], supplied=("length", "dtype", "seed"))
+COMPRESSORS = Registry(
+    "compression",
+    ["gcmpi.wire"],
+    supplied=("length", "dtype", "seed"),
+    complete="gcmpi.wire:complete",
+    ready=("pack", "unpack"),
+)
+
+REGISTRIES: Mapping[str, Registry] = {
+    "assignment": ASSIGNMENTS,
+    "encoding": ENCODINGS,
+    "switch": SWITCHES,
+    "decoder": DECODERS,
+    "problem": PROBLEMS,
+    "dataset": DATASETS,
+    "optimizer": OPTIMIZERS,
+    "stragglers": STRAGGLERS,
+    "wait": WAITING,
+    "compression": COMPRESSORS,
+}
+"""The parts of an experiment by the name of their setting."""

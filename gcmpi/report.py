@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
 
-import gcmpi
 from gcmpi.code import AnyArray
 from gcmpi.decoders import ridge_of
+from gcmpi.recording.figures import problems, warnings
 from gcmpi.run import Run
 from gcmpi.training import Iteration
+from gcmpi.version import VERSION
 from gcmpi.wire import storage
 
 HEADING = (
@@ -24,7 +25,7 @@ HEADING = (
 CHECKS = {0: "Fail", 1: "Pass", 255: "-"}
 
 
-def header(run: Run, environment: Mapping[str, str]) -> str:
+def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) -> str:
     """Return the lines that say what is run, on what and where."""
     e = run.experiment
     code = run.shared.codes.code(0)
@@ -44,7 +45,7 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
     dirty = " with changes" if environment["git_dirty"] == "yes" else ""
     ridge = f", ridge {eps:.2g}" if (eps := ridge_of(e.decoder, e.wire)) else ""
     lines = [
-        f"gcmpi {gcmpi.__version__}    {environment['command']}",
+        f"gcmpi {VERSION}    {environment['command']}",
         f"experiment {e.digest}, seed {e.seed}, git {commit}{dirty}",
         f"code       {e.assignment} + {e.encoding}, m={e.m}: {code.n} workers, {code.k} subsets, "
         f"load {code.delta}, replication {code.gamma}{relabelled}",
@@ -63,6 +64,10 @@ def header(run: Run, environment: Mapping[str, str]) -> str:
             f"note       m={e.m} exceeds the replication factor {code.gamma}: no decoding is "
             "exact, even when nobody is late"
         )
+    lines += [
+        f"own        {name} from {source.file or source.module}" for name, source in e.own.items()
+    ]
+    lines += [f"note       {note}" for note in notes]
     return "".join(f"# {line}\n" for line in lines)
 
 
@@ -85,7 +90,7 @@ class Progress:
     def show(self, row: Iteration, *, last: bool) -> None:
         """Show an iteration if it was audited and it is time to, or it is the last."""
         self._times.append(row.exchange_seconds + row.decode_seconds + row.update_seconds)
-        if not np.isfinite(row.accuracy):  # not audited
+        if np.isnan(row.loss):  # not audited
             return
         now = time.monotonic()
         if not (last or row.check == 0 or now - self._last >= self._every):
@@ -140,37 +145,14 @@ def timing(columns: Mapping[str, AnyArray]) -> str:
 TIMED = ("exchange", "decode", "update")
 
 
-def problems(columns: Mapping[str, AnyArray]) -> list[str]:
-    """Return what makes a run invalid, in words; an empty list for a valid one."""
-    wrong = []
-    losses = columns["loss"][np.isfinite(columns["accuracy"])]
-    if losses.size and not np.isfinite(losses).all():
-        wrong.append("the loss is not finite (a smaller rate may help)")
-    failed = columns["iteration"][columns["check"] == 0]
-    if failed.size and not wrong:  # what is not finite cannot be compared
-        wrong.append(
-            f"the decoded gradient broke the code's promise in {failed.size} audit(s), first in "
-            f"iteration {failed[0]}"
-        )
-    if columns["survivors"].size and not columns["survivors"].any():
-        wrong.append("no answer ever came in time (wait longer)")
-    return wrong
-
-
 def summary(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -> dict[str, Any]:
     """Return the figures of a run for programs; None where there is none."""
-    e = run.experiment
-    audited = np.flatnonzero(np.isfinite(columns["accuracy"]))
-    timed = columns["warmup"] == 0
-    iteration = np.sum([columns[f"{name}_seconds"] for name in TIMED], axis=0)
-    reached = audited[columns["accuracy"][audited] >= e.target_accuracy]
-    to_target = columns["seconds"][reached[0]] if e.target_accuracy and reached.size else None
-    last = audited[-1] if audited.size else None
+    e, found = run.experiment, run.figures(columns)
 
-    def final(name: str) -> float | None:
-        value = None if last is None else float(columns[name][last])
-        return value if value is not None and np.isfinite(value) else None
+    def known(value: float) -> float | None:
+        return value if np.isfinite(value) else None
 
+    median = known(found.iteration_ms)
     return {
         "valid": not problems(columns),
         "status": status,
@@ -181,18 +163,16 @@ def summary(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
         "m": e.m,
         "seed": e.seed,
         "workers": int(columns["survivors"].shape[1]),
-        "iterations": len(columns["iteration"]),
-        "seconds": round(float(columns["seconds"][-1]), 6) if len(columns["seconds"]) else 0.0,
-        "iteration_p50_ms": round(1e3 * float(np.median(iteration[timed])), 4)
-        if timed.any()
-        else None,
-        "loss": final("loss"),
-        "accuracy": final("accuracy"),
-        "gradient_error_median": _median(columns["gradient_error"]),
-        "seconds_to_target": None if to_target is None else float(to_target),
-        "bytes_up": int(columns["bytes_up"].sum()),
-        "bytes_down": int(columns["bytes_down"].sum()),
-        "stale_messages": int(columns["stale_messages"].sum()),
+        "iterations": found.iterations,
+        "seconds": round(found.seconds, 6),
+        "iteration_p50_ms": None if median is None else round(median, 4),
+        "loss": known(found.loss),
+        "accuracy": known(found.accuracy),
+        "gradient_error_median": known(found.gradient_error),
+        "seconds_to_target": known(found.seconds_to_target),
+        "bytes_up": found.bytes_up,
+        "bytes_down": found.bytes_down,
+        "stale_messages": found.stale_messages,
         "output": path,
     }
 
@@ -214,6 +194,7 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
             f"# warning: Err_S/(m k) is {lost:.2f} in the median: most of the gradient is lost; "
             "wait longer, or choose a code with more replication"
         )
+    lines += [f"# warning: {text}" for text in warnings(columns)]
     lines.append(f"INVALID: {'; '.join(wrong)}" if wrong else "VALID")
     lines.append(f"# run file ({status}): {path}")
     lines.append(f"RESULT {json.dumps(figures)}")
@@ -223,8 +204,3 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
 def complain(message: str) -> None:
     """Print one line about what the user asked for, on standard error."""
     print(f"gcmpi.train: {message}", file=sys.stderr, flush=True)
-
-
-def _median(values: AnyArray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else None

@@ -8,14 +8,15 @@ no MPI: `gcmpi.comm` has the link and the server's side.
 
 from __future__ import annotations
 
-import itertools
 import time
 from typing import Protocol
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, IntArray, encode
-from gcmpi.problems import Problem, prepare
+from gcmpi.code import AnyArray, Array, IntArray
+from gcmpi.learning.batches import EVERYTHING, Sampling
+from gcmpi.learning.gradients import gradients
+from gcmpi.problems import Problem, in_memory
 from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Link, Message, Shard
 
@@ -49,6 +50,10 @@ class PartWorker:
         The loss.
     shard
         Its rows, subsets in the order in which it computes them.
+    m
+        The communication reduction of the run's code.
+    sampling
+        The rows of mini-batches, and the generators of models that draw.
 
     Attributes
     ----------
@@ -56,22 +61,43 @@ class PartWorker:
         How many subsets it holds.
     """
 
-    def __init__(self, i: int, problem: Problem, shard: Shard) -> None:
-        self.i, self.problem, self.load = i, problem, len(shard.sizes)
-        X, Y = prepare(shard.X, problem.dtype), problem.targets(shard.y)
-        ends = [0, *itertools.accumulate(shard.sizes)]
-        self._subsets = [(X[a:b], Y[a:b]) for a, b in itertools.pairwise(ends)]
-        self._scale = shard.scale
-        self._G = np.empty((self.load, problem.d), problem.dtype)
+    def __init__(
+        self,
+        i: int,
+        problem: Problem,
+        shard: Shard,
+        m: int = 1,
+        sampling: Sampling = EVERYTHING,
+    ) -> None:
+        self.i, self.problem, self.load, self.m = i, problem, len(shard.sizes), m
+        self.gradients = gradients(
+            problem,
+            in_memory(shard.X),
+            in_memory(shard.y),
+            shard.sizes,
+            shard.subsets,
+            shard.scale,
+            sampling,
+        )
 
-    def compute(self, position: int, theta: AnyArray) -> None:
+    def begin(self, t: int, theta: AnyArray) -> None:
+        """Take the parameters of iteration t, which must stay as they are until its message."""
+        self.gradients.begin(t, theta)
+
+    def compute(self, position: int) -> None:
         """Compute the gradient of one subset and keep it."""
-        X, Y = self._subsets[position]
-        self._G[position] = self.problem.gradient(theta, X, Y, self._scale)
+        self.gradients.keep(position)
 
     def encode(self, coefficients: AnyArray) -> AnyArray:
         """Return the message of the first subsets with these coefficients (m, finished)."""
-        return encode(coefficients, self._G[: coefficients.shape[1]])
+        return self.gradients.combine(coefficients)
+
+    def rehearse(self, theta: AnyArray | None = None) -> None:
+        """Make an answer to iteration 0 and throw it away; see `gcmpi.training.Worker.rehearse`."""
+        self.begin(0, self.problem.initial(np.random.default_rng(0)) if theta is None else theta)
+        for position in range(self.load):
+            self.compute(position)
+        self.encode(np.ones((self.m, self.load)))
 
 
 def work(link: ReportLink, worker: PartWorker, stragglers: StragglerModel) -> None:
@@ -88,7 +114,9 @@ def work(link: ReportLink, worker: PartWorker, stragglers: StragglerModel) -> No
         finished, computing, sleeping = 0, 0.0, 0.0
         for position in range(worker.load):
             started = time.perf_counter()
-            worker.compute(position, theta)
+            if not position:
+                worker.begin(t, theta)
+            worker.compute(position)
             computed = time.perf_counter()
             computing += computed - started
             unit = computed - started if stragglers.unit == "compute" else 1 / worker.load

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +21,13 @@ from gcmpi.decoders import decoder, ridge_of
 from gcmpi.decoding import Decoder
 from gcmpi.errors import alpha, decoder_alpha, unbiased
 from gcmpi.experiment import Experiment
+from gcmpi.importing import blame
+from gcmpi.learning.batches import Sampling
+from gcmpi.learning.gradients import check
+from gcmpi.learning.problem import complete
 from gcmpi.optimizers import Optimizer
 from gcmpi.problems import Dataset, datasets, load
+from gcmpi.recording.figures import Figures, figures
 from gcmpi.registry import (
     ASSIGNMENTS,
     COMPRESSORS,
@@ -28,17 +35,18 @@ from gcmpi.registry import (
     ENCODINGS,
     OPTIMIZERS,
     PROBLEMS,
+    REGISTRIES,
     STRAGGLERS,
     SWITCHES,
     WAITING,
 )
 from gcmpi.relabelling import ByOriginal
 from gcmpi.reporting import PartWorker
-from gcmpi.stragglers import StragglerModel, odds
+from gcmpi.stragglers import StragglerModel
 from gcmpi.switching import Switch
-from gcmpi.training import Coding, Exchange, Member, Shard, Shared, Worker, shard
+from gcmpi.training import Coding, Exchange, Member, Recipe, Shard, Shared, Worker, shard
 from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire
+from gcmpi.wire import Wire, storage
 
 
 @dataclass(frozen=True)
@@ -105,11 +113,28 @@ class Run:
         return optimizer
 
     @property
+    def load(self) -> float:
+        """The part of the data that the worker with most of it holds."""
+        return float(self.A.sum(axis=0, dtype=np.intp).max() / self.A.shape[0])
+
+    def figures(self, columns: Mapping[str, AnyArray]) -> Figures:
+        """Return what these columns of a run file come to."""
+        return figures(columns, self.load, self.experiment.target_accuracy)
+
+    @property
     def auditor(self) -> Auditor:
         """A new auditor."""
         e = self.experiment
         problem, k = self.shared.problem, self.A.shape[0]
-        return Auditor(problem, self.dataset, k, self.shared.wire, e.audit_every, e.iterations - 1)
+        return Auditor(
+            problem,
+            self.dataset,
+            k,
+            self.shared.wire,
+            e.audit_every,
+            e.iterations - 1,
+            self.shared.sampling,
+        )
 
     def shards(self) -> Iterator[Shard]:
         """Yield the rows of worker 0, 1, ..."""
@@ -122,9 +147,14 @@ class Run:
         s = self.shared
         wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
         if s.codes.reported:
-            parts = [PartWorker(i, s.problem, rows) for i, rows in enumerate(self.shards())]
+            parts = [
+                PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
+                for i, rows in enumerate(self.shards())
+            ]
             return SimulatedReportExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
-        workers = [Worker(i, s.problem, rows, s.family) for i, rows in enumerate(self.shards())]
+        workers = [
+            Worker(i, s.problem, rows, s.family, s.sampling) for i, rows in enumerate(self.shards())
+        ]
         return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
 
 
@@ -164,10 +194,12 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     WAITING.build(e.wait).begin(books[e.m].code(0))
     OPTIMIZERS.build(e.optimizer)
     dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
-    datasets.partition(len(dataset.X), k)
-    problem = PROBLEMS.build(
-        e.problem, features=dataset.features, classes=dataset.classes, dtype=e.dtype
-    )
+    slices = datasets.partition(len(dataset.X), k)
+    sampling = Sampling(e.seed, e.batch)
+    sampling.check([rows.stop - rows.start for rows in slices])
+    problem = complete(PROBLEMS.build(e.problem, **_of_rows(e, dataset)), e.dtype)
+    with blame(f"problem {e.problem}"):
+        check(problem, dataset.X[:1], dataset.y[:1])
     if e.m > problem.d:
         raise ValueError(
             f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
@@ -184,12 +216,64 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
             f"nothing when the code changes in every iteration, as with {changes}: give "
             "feedback=false, or a code that stays the same"
         )
-    shared = Shared(problem, {m: Member(books[m], wires[m]) for m in books}, stragglers)
+    recipes = _recipes(e, dataset, n)
+    members = {m: Member(books[m], wires[m]) for m in books}
+    shared = Shared(problem, members, stragglers, sampling, recipes)
     alphas = {m: _alpha(e, codes) for m, codes in books.items()}
     losses = {m: 1 - _shrinkage(codes, 0.0) for m, codes in books.items() if len(books) > 1}
     run = Run(e, shared, dataset, alphas, losses)
     _ = run.switch  # refuses impossible options
+    _try_out(run)
     return run
+
+
+def _of_rows(e: Experiment, dataset: Dataset) -> dict[str, Any]:
+    """Return what a problem is built with."""
+    return {
+        "features": dataset.features,
+        "shape": dataset.shape,
+        "classes": dataset.classes,
+        "dtype": e.dtype,
+    }
+
+
+def _recipes(e: Experiment, dataset: Dataset, n: int) -> dict[str, Recipe]:
+    """Return how each rank makes the user's own parts."""
+    supplied = {
+        "problem": _of_rows(e, dataset),
+        "stragglers": {"n": n, "seed": e.seed},
+        "compression": {"dtype": e.wire, "seed": e.seed},
+    }
+    own = e.own
+    return {
+        name: Recipe(name, getattr(e, name), supplied[name]) for name in supplied if name in own
+    }
+
+
+def _try_out(run: Run) -> None:
+    """Use each of the user's own parts once, so that what fails does so before any training."""
+    e, own, shared = run.experiment, run.experiment.own, run.shared
+
+    def trying(setting: str) -> AbstractContextManager[None]:
+        return blame(f"{REGISTRIES[setting].kind} {getattr(e, setting)}")
+
+    if "stragglers" in own:
+        with trying("stragglers"):
+            shared.stragglers.delays(0)
+    if "wait" in own:
+        with trying("wait"):
+            rule, code = run.rule, shared.codes.code(0)
+            rule.begin(code)
+            rule.remaining(np.zeros(code.n, dtype=np.bool_), 0.0)
+    if "optimizer" in own:
+        with trying("optimizer"):
+            theta = run.theta
+            run.optimizer.step(theta, np.zeros_like(theta), 0)
+    if "compression" in own:
+        with trying("compression"):
+            wire = copy.deepcopy(shared.wire)
+            sent, out = np.zeros(wire.elements, storage(wire.dtype)), np.zeros(wire.length)
+            wire.unpack(sent, wire.pack(out, 0, 0, sent), 0, 0, out)
 
 
 def _family(e: Experiment) -> range:
@@ -201,9 +285,15 @@ def _code_book(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -
     """Return the codes of one m, if there are any and the decoder serves them."""
     try:
         codes = CodeBook.build(
-            A, m, ENCODINGS.parse(e.encoding), e.seed, relabel=e.relabel, odds=odds(stragglers)
+            A, m, ENCODINGS.parse(e.encoding), e.seed, relabel=e.relabel, odds=stragglers.odds
         )
-        _decoder(e, codes)(codes.code(0), np.ones(A.shape[1], dtype=np.bool_))
+        everybody = np.ones(A.shape[1], dtype=np.bool_)
+        if DECODERS[DECODERS.parse(e.decoder).name].own:
+            with blame(f"decoder {e.decoder}"):
+                _decoder(e, codes)(codes.code(0), everybody)
+                _decoder(e, codes)(codes.code(0), ~everybody)
+        else:
+            _decoder(e, codes)(codes.code(0), everybody)
     except ValueError as error:
         if m == e.m:
             raise

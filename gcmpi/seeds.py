@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-DATA, CODE, STRAGGLERS, INITIAL, MONTE_CARLO, COMPRESSION = range(6)
+DATA, CODE, STRAGGLERS, INITIAL, MONTE_CARLO, COMPRESSION, MODEL, BATCH = range(8)
 
 
 def generator(seed: int, stream: int, *key: int) -> np.random.Generator:

@@ -12,13 +12,13 @@ probability to straggle, is multiplied by its rate.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from gcmpi import seeds
 from gcmpi.code import Array, BoolArray
-from gcmpi.registry import STRAGGLERS
+from gcmpi.registry import STRAGGLERS, called_by_name
 
 Unit = Literal["seconds", "compute"]
 
@@ -26,26 +26,108 @@ Unit = Literal["seconds", "compute"]
 class StragglerModel(Protocol):
     """What the transports ask of a model."""
 
-    unit: Unit
+    @property
+    def unit(self) -> Unit:
+        """Of the delays: seconds, or the time that the worker's own computation took."""
+        ...
+
+    @property
+    def odds(self) -> Array | None:
+        """Each worker's probability to straggle in an iteration, (n,); None if not known.
+
+        Known for ``bernoulli`` and ``markov``, by their q and rates: whom the server finds late
+        among workers with other delays depends on its wait rule and on the machine. A slow worker
+        of ``markov`` counts as late.
+        """
+        ...
 
     def delays(self, t: int) -> Array:
         """Return the workers' delays in iteration t, shape (n,); infinite for silent workers."""
         ...
 
 
-def odds(model: StragglerModel) -> Array | None:
-    """Return each worker's probability to straggle in an iteration, (n,); None if not known.
+class _Model:
+    """A model whose odds are not known."""
 
-    Known for ``bernoulli`` and ``markov``, by their q and rates: whom the server finds late among
-    workers with other delays depends on its wait rule and on the machine. A slow worker of
-    ``markov`` counts as late.
+    @property
+    def odds(self) -> Array | None:
+        """None: not known."""
+        return None
+
+
+class OwnModel:
+    """A user's model, a user's function of t, or a table of delays.
+
+    Parameters
+    ----------
+    made
+        An object with ``delays(t)``, a function ``(t) -> (n,)``, or delays (iterations, n) that
+        start again after the last row. `unit` (seconds) and `odds` (None) may be left out.
+    n
+        The number of workers.
     """
-    return model.odds if isinstance(model, Bernoulli | Markov) else None
+
+    def __init__(self, made: Any, n: int) -> None:
+        self.unit: Unit = getattr(made, "unit", "seconds")
+        if self.unit not in ("seconds", "compute"):
+            raise ValueError(f"must have the unit seconds or compute, not {self.unit!r}")
+        known = getattr(made, "odds", None)
+        self.odds: Array | None = None if known is None else np.asarray(known, dtype=np.float64)
+        if self.odds is not None and (
+            self.odds.shape != (n,) or not ((self.odds >= 0) & (self.odds <= 1)).all()
+        ):
+            raise ValueError(f"must have odds of shape (n,) = ({n},) in [0, 1], not {known!r:.60}")
+        self._delays = getattr(made, "delays", made)
+        self._n = n
+
+    def delays(self, t: int) -> Array:
+        """Return the workers' delays in iteration t, shape (n,); refuse what is no delay."""
+        delays = np.asarray(called_by_name(self._delays, t=t), dtype=np.float64)
+        if delays.shape != (self._n,):
+            raise ValueError(
+                f"delays must be of shape (n,) = ({self._n},), not {delays.shape} (iteration {t})"
+            )
+        if not (delays >= 0).all():
+            wrong = int(np.flatnonzero(~(delays >= 0))[0])
+            raise ValueError(
+                f"delays must be at least 0 (inf: silent), not {delays[wrong]} for worker {wrong} "
+                f"in iteration {t}"
+            )
+        return delays
+
+
+def complete(made: object, n: int) -> StragglerModel:
+    """Return what a user's straggler model made with the members that it may leave out.
+
+    Raises
+    ------
+    ValueError
+        If it says no delays; the message follows the model's name.
+    """
+    if callable(getattr(made, "delays", made)):
+        return OwnModel(made, n)
+    try:
+        table = np.asarray(made, dtype=np.float64)
+    except (TypeError, ValueError):
+        table = np.zeros(0)
+    if table.ndim != 2 or table.shape[1] != n or not table.size:
+        raise ValueError(
+            "must give an object with delays(t), a function of t, or delays of shape "
+            f"(iterations, {n}), not {_shown(made)}"
+        )
+    if not (table >= 0).all():
+        raise ValueError(f"must give delays >= 0 (inf: silent), not {table[~(table >= 0)][0]}")
+    return Table(table)
+
+
+def _shown(made: object) -> str:
+    shape = getattr(made, "shape", None)
+    return f"{made!r:.60}" if shape is None else f"an array of shape {shape}"
 
 
 @STRAGGLERS.register("none")
 @dataclass(frozen=True)
-class NoStragglers:
+class NoStragglers(_Model):
     """No delay at all: what the machine does by itself."""
 
     n: int
@@ -82,7 +164,7 @@ class Bernoulli:
 
 @STRAGGLERS.register("shifted-exponential", {"mean": 0.02, "shift": 0.01})
 @dataclass(frozen=True)
-class ShiftedExponential:
+class ShiftedExponential(_Model):
     """Delay shift + Exp(mean), the model of Ye and Abbe (2018) and of many others."""
 
     n: int
@@ -105,7 +187,7 @@ class ShiftedExponential:
 
 @STRAGGLERS.register("lognormal", {"median": 0.02, "sigma": 0.5})
 @dataclass(frozen=True)
-class Lognormal:
+class Lognormal(_Model):
     """Delay median * exp(sigma * normal)."""
 
     n: int
@@ -129,7 +211,7 @@ class Lognormal:
 
 @STRAGGLERS.register("pareto", {"scale": 0.02, "shape": 2.0})
 @dataclass(frozen=True)
-class Pareto:
+class Pareto(_Model):
     """Delay scale * (U^(-1/shape) - 1): a heavy tail that starts at zero (Lomax)."""
 
     n: int
@@ -200,7 +282,7 @@ class Markov:
 
 @STRAGGLERS.register("slow-set", {"workers": (0,), "factor": 5.0})
 @dataclass(frozen=True)
-class SlowSet:
+class SlowSet(_Model):
     """The same workers are slower by a factor in every iteration."""
 
     n: int
@@ -227,7 +309,7 @@ class SlowSet:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(_Model):
     """Delays from a table that was measured; built by the file readers in `gcmpi.recording`.
 
     Parameters

@@ -35,6 +35,7 @@ import numpy as np
 
 from gcmpi import comparison, recording, seeds
 from gcmpi.experiment import Experiment
+from gcmpi.recording.figures import Figures, figures
 from gcmpi.run import assignment_matrix, build
 
 
@@ -58,12 +59,12 @@ class Job:
         return same and file.status == "complete"
 
     @property
-    def figures(self) -> comparison.Figures:
+    def figures(self) -> Figures:
         """What the run came to, from its file."""
         A = assignment_matrix(self.experiment)
         load = int(A.sum(axis=0, dtype=int).max()) / A.shape[0]
         columns = recording.read(self.output).columns
-        return comparison.figures(columns, load, self.experiment.target_accuracy)
+        return figures(columns, load, self.experiment.target_accuracy)
 
     def command(self, launcher: str) -> list[str]:
         """Return the command line; {ranks} in the launcher is replaced."""

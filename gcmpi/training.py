@@ -9,15 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, BoolArray, Code, IntArray, combine
+from gcmpi.code import AnyArray, Array, BoolArray, Code, IntArray, combine, message_length
 from gcmpi.codebook import CodeBook
 from gcmpi.decoding import Decoder
+from gcmpi.learning.batches import EVERYTHING, Sampling
+from gcmpi.learning.gradients import gradients
 from gcmpi.optimizers import Optimizer
-from gcmpi.problems import Dataset, Problem, partition, prepare
+from gcmpi.problems import AnyRows, Dataset, Problem, in_memory, partition
+from gcmpi.registry import REGISTRIES, OwnPartError
 from gcmpi.stragglers import StragglerModel
 from gcmpi.switching import Switch
 from gcmpi.waiting import StopRule
@@ -125,10 +128,11 @@ class Iteration:
     `seconds` is the training time up to the end of the iteration: exchanges, decoding and updates
     without the audits in between. Audited quantities are NaN in iterations without an audit:
     `loss` and `accuracy` are those of the parameters after the iteration, `gradient_error` is
-    ||g_hat - g|| / ||g||. `check` is 1 when an audit found the decoded gradient to be what
-    the code promises, 0 when not, 255 without an audit. `finished` is how many subsets a worker
-    had finished when the server stopped waiting, as far as it said: all or none, unless the code
-    asks for reports.
+    ||g_hat - g|| / ||g|| with the gradient g over the rows of the mini-batch, and
+    `full_gradient_error` the same with the gradient over all rows. `check` is 1 when an audit
+    found the decoded gradient to be what the code promises, 0 when not, 255 without an audit.
+    `finished` is how many subsets a worker had finished when the server stopped waiting, as far
+    as it said: all or none, unless the code asks for reports.
     """
 
     iteration: int
@@ -138,6 +142,7 @@ class Iteration:
     loss: float
     accuracy: float
     gradient_error: float
+    full_gradient_error: float
     approximation_error: float
     divisor: float
     check: int
@@ -161,7 +166,36 @@ class Member:
     """What the server and all workers have in common for one m."""
 
     codes: CodeBook
-    wire: Wire
+    wire: Any  # a Wire; None only on its way to a rank that makes its own
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every rank makes a user's own part for itself: nothing of a user's is pickled.
+
+    Attributes
+    ----------
+    setting
+        What it is of the experiment: problem, stragglers or compression.
+    text
+        Its name and options.
+    supplied
+        What it is built with besides.
+    """
+
+    setting: str
+    text: str
+    supplied: Mapping[str, Any]
+
+    def make(self, **more: object) -> Any:
+        """Return a new one.
+
+        Raises
+        ------
+        OwnPartError
+            If this rank cannot import or build it.
+        """
+        return REGISTRIES[self.setting].build(self.text, **self.supplied, **more)
 
 
 @dataclass(frozen=True)
@@ -172,11 +206,44 @@ class Shared:
     ----------
     family
         By m; one member, unless m may change from iteration to iteration.
+    sampling
+        The rows of mini-batches, and the generators of models that draw.
+    recipes
+        By setting, how each rank makes those parts that are a user's own.
     """
 
     problem: Problem
     family: Mapping[int, Member]
     stragglers: StragglerModel
+    sampling: Sampling = EVERYTHING
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what the recipes make."""
+        state = {"d": self.problem.d, **self.__dict__}
+        for name in self.recipes.keys() & {"problem", "stragglers"}:
+            state[name] = None
+        if "compression" in self.recipes:
+            state["family"] = {m: Member(x.codes, None) for m, x in self.family.items()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make what was left out."""
+        recipes, d = state["recipes"], state.pop("d")
+        for name in recipes.keys() & {"problem", "stragglers"}:
+            state[name] = recipes[name].make()
+        if state["problem"].d != d:
+            raise OwnPartError(
+                f"problem {recipes['problem'].text} has d={d} parameters on the server and "
+                f"d={state['problem'].d} here: it must be the same on all ranks"
+            )
+        if "compression" in recipes:
+            make = recipes["compression"].make
+            state["family"] = {
+                m: Member(x.codes, make(length=message_length(d, m)))
+                for m, x in state["family"].items()
+            }
+        self.__dict__.update(state)
 
     @property
     def codes(self) -> CodeBook:
@@ -186,7 +253,8 @@ class Shared:
     @property
     def wire(self) -> Wire:
         """How their coded vectors travel."""
-        return self.family[max(self.family)].wire
+        wire: Wire = self.family[max(self.family)].wire
+        return wire
 
     @property
     def wires(self) -> dict[int, Wire]:
@@ -196,23 +264,26 @@ class Shared:
 
 @dataclass(frozen=True)
 class Shard:
-    """The rows of one worker.
+    """The rows of one worker, or where in a file they lie.
 
     Attributes
     ----------
-    X, y : (r, p), (r,)
-        Rows and labels of its subsets, one subset after the other, as in the data set.
+    X, y : (r, *shape), (r,)
+        AnyRows and targets of its subsets, one subset after the other, as in the data set.
     sizes
         How many rows each of its subsets has.
     scale
         1 / (number of all training rows): the subset gradients then add up to the gradient of
         the mean loss.
+    subsets
+        Its subsets.
     """
 
-    X: AnyArray
-    y: AnyArray
+    X: AnyRows
+    y: AnyRows
     sizes: tuple[int, ...]
     scale: float
+    subsets: tuple[int, ...]
 
 
 def shard(dataset: Dataset, subsets: IntArray, k: int) -> Shard:
@@ -220,7 +291,8 @@ def shard(dataset: Dataset, subsets: IntArray, k: int) -> Shard:
     slices = partition(len(dataset.X), k)
     rows = np.concatenate([np.arange(slices[j].start, slices[j].stop) for j in subsets])
     sizes = tuple(slices[j].stop - slices[j].start for j in subsets)
-    return Shard(dataset.X[rows], dataset.y[rows], sizes, 1 / len(dataset.X))
+    names = tuple(int(j) for j in subsets)
+    return Shard(dataset.X[rows], dataset.y[rows], sizes, 1 / len(dataset.X), names)
 
 
 class Worker:
@@ -236,33 +308,52 @@ class Worker:
         Its rows.
     family
         The codes of the run, by m.
+    sampling
+        The rows of mini-batches, and the generators of models that draw.
     """
 
     def __init__(
-        self, i: int, problem: Problem, shard: Shard, family: Mapping[int, Member]
+        self,
+        i: int,
+        problem: Problem,
+        shard: Shard,
+        family: Mapping[int, Member],
+        sampling: Sampling = EVERYTHING,
     ) -> None:
         self.i, self.problem, self.family = i, problem, family
-        self.X = prepare(shard.X, problem.dtype)
-        self.Y = problem.targets(shard.y)
-        self.scale = shard.scale
-        self._sizes = shard.sizes
+        self.gradients = gradients(
+            problem,
+            in_memory(shard.X),
+            in_memory(shard.y),
+            shard.sizes,
+            shard.subsets,
+            shard.scale,
+            sampling,
+        )
         for member in family.values():  # imports what draws codes, before the first iteration
             member.codes.coefficients(0, i)
 
     def answer(self, t: int, m: int, theta: AnyArray) -> Message:
-        """Return the message of iteration t, without a delay.
-
-        Whatever the code, one pass over the worker's rows is enough: part u of the message's
-        gradients is computed with the rows of subset j weighted by its coefficient.
-        """
+        """Return the message of iteration t, without a delay."""
         started = time.perf_counter()
         coefficients = self.family[m].codes.coefficients(t, self.i)
-        weights = self.scale * np.repeat(coefficients, self._sizes, axis=1)
-        parts = self.problem.weighted_parts(theta, self.X, self.Y, weights)
-        computed = time.perf_counter()
-        y = parts.sum(axis=0)
-        encoded = time.perf_counter()
-        return Message(t, y, computed - started, encoded - computed)
+        self.gradients.begin(t, theta)
+        y, encoding = self.gradients.message(coefficients)
+        return Message(t, y, time.perf_counter() - started - encoding, encoding)
+
+    def rehearse(self, theta: AnyArray | None = None) -> None:
+        """Make an answer to iteration 0 with each m and throw it away.
+
+        What a model imports, compiles or puts on a device then happens before the clock starts.
+
+        Parameters
+        ----------
+        theta : (d,)
+            Any parameters; initial ones unless given.
+        """
+        theta = self.problem.initial(np.random.default_rng(0)) if theta is None else theta
+        for m in self.family:
+            self.answer(0, m, theta)
 
 
 def work(link: Link, worker: Worker, stragglers: StragglerModel) -> None:
@@ -287,6 +378,22 @@ class State:
     seconds: float = 0.0
 
 
+class GradientAudit(NamedTuple):
+    """What an audit says of a decoded gradient.
+
+    Attributes
+    ----------
+    error, full_error
+        Relative errors against the gradient over the rows that were used, and over all rows.
+    check
+        1 if the gradient is what the code promises, 0 if not, 255 where nothing is promised.
+    """
+
+    error: float
+    full_error: float
+    check: int
+
+
 class Auditor(Protocol):
     """Computes the truth about an iteration, outside the timed interval."""
 
@@ -296,14 +403,15 @@ class Auditor(Protocol):
 
     def gradient(
         self,
+        t: int,
         theta: AnyArray,
         code: Code,
         R: Array,
         decoded: AnyArray,
         replies: Replies,
         alpha: float,
-    ) -> tuple[float, int]:
-        """Return (relative error of decoded / alpha, 1 if the decoded gradient is right or 0)."""
+    ) -> GradientAudit:
+        """Return the errors of decoded / alpha, and whether the decoded gradient is right."""
         ...
 
     def quality(self, theta: AnyArray) -> tuple[float, float]:
@@ -378,11 +486,12 @@ def serve(
         known = report.seconds[np.isfinite(report.seconds)]
         rule.observe(np.append(known, late))
         seconds = state.seconds + replies.exchange_seconds + decode_seconds + updated - combined
-        loss = accuracy = gradient_error = np.nan
-        check = 255
+        loss = accuracy = np.nan
+        audit = GradientAudit(np.nan, np.nan, 255)
         if auditor.due(t):
-            gradient_error, check = auditor.gradient(state.theta, code, R, decoded, replies, scale)
+            audit = auditor.gradient(t, state.theta, code, R, decoded, replies, scale)
             loss, accuracy = auditor.quality(theta)
+            loss = np.inf if np.isnan(loss) else loss  # NaN means: not audited
         state = State(t + 1, theta, seconds)
         over = record(
             Iteration(
@@ -392,10 +501,11 @@ def serve(
                 seconds=seconds,
                 loss=loss,
                 accuracy=accuracy,
-                gradient_error=gradient_error,
+                gradient_error=audit.error,
+                full_gradient_error=audit.full_error,
                 approximation_error=code.residual(R),
                 divisor=scale,
-                check=check,
+                check=audit.check,
                 survivors=replies.survivors,
                 finished=report.finished,
                 arrival_seconds=replies.arrival_seconds,

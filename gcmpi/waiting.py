@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from gcmpi.code import Array, BoolArray, Code
-from gcmpi.registry import WAITING
+from gcmpi.registry import WAITING, called_by_name
 
 
 class StopRule(Protocol):
@@ -58,6 +58,57 @@ class _Rule:
 
     def observe(self, seconds: Array) -> None:
         """Ignore the response times."""
+
+
+class OwnRule:
+    """A user's rule, or a user's function (answered, elapsed) that says what remains.
+
+    `begin` and `observe` may be left out.
+    """
+
+    def __init__(self, made: Any) -> None:
+        self._remaining = getattr(made, "remaining", made)
+        self._begin = getattr(made, "begin", None)
+        self._observe = getattr(made, "observe", None)
+
+    def begin(self, code: Code) -> None:
+        """Tell the user's rule which code the iteration uses."""
+        if self._begin is not None:
+            self._begin(code)
+
+    def remaining(self, answered: BoolArray, elapsed: float) -> float:
+        """Return what the user's rule says; refuse NaN."""
+        said = called_by_name(self._remaining, answered=answered, elapsed=elapsed)
+        try:
+            seconds = float(said)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if math.isnan(seconds):
+            raise ValueError(
+                f"remaining must be seconds (0 to stop, inf to wait on), not {said!r:.60}"
+            )
+        return seconds
+
+    def observe(self, seconds: Array) -> None:
+        """Tell the user's rule the response times."""
+        if self._observe is not None:
+            self._observe(seconds)
+
+
+def complete(made: object) -> StopRule:
+    """Return a user's rule with the members that it may leave out.
+
+    Raises
+    ------
+    ValueError
+        If it does not say how long to wait; the message follows the rule's name.
+    """
+    if not callable(getattr(made, "remaining", made)):
+        raise ValueError(
+            "must have remaining(answered, elapsed) that returns seconds, or be a function of "
+            f"them, not {made!r:.60}"
+        )
+    return OwnRule(made)
 
 
 @WAITING.register("all")

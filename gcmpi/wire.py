@@ -8,7 +8,7 @@ need not be sent.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,6 +55,50 @@ class Wire(Protocol):
     def unpack(self, sent: AnyArray, scale: float, t: int, worker: int, out: AnyArray) -> None:
         """Write the coded vector of a message into `out` (length,)."""
         ...
+
+
+class OwnWire:
+    """A user's compression, with defaults for what it may leave out.
+
+    Without `elements` a message has as many elements as a coded vector; without `exact` and
+    `remembers` something is lost and nothing is remembered.
+    """
+
+    def __init__(self, made: Any, length: int, dtype: WireType) -> None:
+        self.length, self.dtype = length, dtype
+        self.elements = int(getattr(made, "elements", length))
+        self.exact = bool(getattr(made, "exact", False))
+        self.remembers = bool(getattr(made, "remembers", False))
+        self._made = made
+
+    def pack(self, y: AnyArray, t: int, worker: int, out: AnyArray) -> float:
+        """Let the user's compression write the message for y into `out`; return the scale."""
+        scale = self._made.pack(y, t, worker, out)
+        return 1.0 if scale is None else float(scale)
+
+    def unpack(self, sent: AnyArray, scale: float, t: int, worker: int, out: AnyArray) -> None:
+        """Let the user's compression write the coded vector of a message into `out`."""
+        self._made.unpack(sent, scale, t, worker, out)
+
+
+def complete(made: object, length: int, dtype: WireType) -> Wire:
+    """Return a user's compression with the members that it may leave out.
+
+    Raises
+    ------
+    ValueError
+        If it cannot pack and unpack; the message follows the compression's name.
+    """
+    for member in ("pack", "unpack"):
+        if not callable(getattr(made, member, None)):
+            raise ValueError(
+                "must have pack(y, t, worker, out) -> scale and unpack(sent, scale, t, worker, "
+                f"out), but {made!r:.60} has no {member}"
+            )
+    wire = OwnWire(made, length, dtype)
+    if wire.elements < 1:
+        raise ValueError(f"must have elements >= 1, not {wire.elements}")
+    return wire
 
 
 @COMPRESSORS.register("none")

@@ -19,6 +19,7 @@ from gcmpi.assignments import (
 )
 from gcmpi.decoding import ridge
 from gcmpi.encodings import random_diagonal, random_hadamard, stacked
+from gcmpi.ensemble import Ensemble
 from gcmpi.errors import ErrorEngine, target
 from gcmpi.errors import engine as engine_module
 
@@ -147,7 +148,7 @@ def test_engine_refuses_shapes_that_do_not_fit():
 
 
 def fixed(B):
-    return lambda rng: B  # noqa: ARG005
+    return lambda rng: B
 
 
 def test_exhaustive_looks_at_every_set_once():
@@ -373,7 +374,7 @@ def test_worst_set_refuses_more_stragglers_than_workers():
     ],
 )
 def test_the_bound_of_a_curve_is_that_of_its_theorem(A, m, encoding, theorem):
-    result = errors.curve(A, m, encoding, [0, 2, 5], draws=8, sets=30, seed=1)
+    result = errors.curve(Ensemble(A, m, encoding), [0, 2, 5], draws=8, sets=30, seed=1)
     assert result.theorem == theorem
     assert [p.s for p in result.points] == [0, 2, 5]
     for p in result.points:
@@ -400,7 +401,7 @@ def test_lemmas_over_sets_are_the_lemmas_of_each_set():
 
 def test_curves_are_reproducible_and_follow_the_seed():
     a, b, c = (
-        errors.curve(GRAPH, 2, "random-diagonal", [4], draws=5, sets=10, seed=seed)
+        errors.curve(Ensemble(GRAPH, 2, "random-diagonal"), [4], draws=5, sets=10, seed=seed)
         for seed in (1, 1, 2)
     )
     assert a == b

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gcmpi import Code, bounds, testing
+from gcmpi.ensemble import Ensemble
 from gcmpi.errors import ErrorEngine, curve, orders, target, worst_set
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
 
@@ -91,7 +92,7 @@ def test_the_engine_of_errors_finds_what_a_code_loses_whatever_the_size_of_its_c
 def test_mean_errors_are_between_their_bounds(encoding):
     for assignment, m, code in codes(str(encoding)):
         s = counts(code.n)
-        result = curve(code.A, m, encoding, s, draws=16, sets=16, seed=3)
+        result = curve(Ensemble(code.A, m, encoding), s, draws=16, sets=16, seed=3)
         assert [p.s for p in result.points] == s
         for p in result.points:
             where = (assignment, m, p)

@@ -26,7 +26,6 @@ from gcmpi.experiment import Experiment
 from gcmpi.placement import spread
 from gcmpi.registry import STRAGGLERS, Spec
 from gcmpi.run import build
-from gcmpi.stragglers import odds
 
 PLANE = projective_plane(3)
 SLOW = np.where(np.arange(13) < 3, 0.6, 0.05)
@@ -47,12 +46,12 @@ def mean_error(B, m, q):
 def test_models_say_how_often_each_worker_straggles(spec):
     model = STRAGGLERS.build(spec, n=5, seed=1)
     late = np.array([model.delays(t) > 0 for t in range(4000)])
-    assert np.allclose(late.mean(axis=0), odds(model), atol=0.04)
+    assert np.allclose(late.mean(axis=0), model.odds, atol=0.04)
 
 
 @pytest.mark.parametrize("spec", ["none", "lognormal", "slow-set"])
 def test_other_models_do_not_say(spec):
-    assert odds(STRAGGLERS.build(spec, n=5, seed=1)) is None
+    assert STRAGGLERS.build(spec, n=5, seed=1).odds is None
 
 
 CODES = {

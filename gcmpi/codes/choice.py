@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, BoolArray, Code
+from gcmpi.code import Array, BoolArray
+from gcmpi.ensemble import Ensemble
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, STRAGGLERS, Spec
-from gcmpi.stragglers import StragglerModel, odds
+from gcmpi.stragglers import StragglerModel
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
-    """An assignment, an encoding and m that fit together.
+class Choice(Ensemble):
+    """The codes that a command line names.
 
     Attributes
     ----------
-    A : (k, n)
-        The assignment matrix.
     model
         The straggler model that the code is for, if one is given.
     """
 
-    assignment: Spec
-    encoding: Spec
-    m: int
-    A: AnyArray
     model: Spec | None = None
 
     @classmethod
@@ -45,42 +39,12 @@ class Choice:
         if m < 1:
             raise ValueError(f"m must be at least 1, not {m}")
         first, second = ASSIGNMENTS.parse(assignment), ENCODINGS.parse(encoding)
-        model = None
+        model = odds = None
         if stragglers is not None and stragglers[:1].isalpha():
             model = STRAGGLERS.parse(stragglers)
-        choice = cls(first, second, m, ASSIGNMENTS.build(first), model)
-        Code(choice.A, choice.draw(np.random.default_rng(0)), m)
-        return choice
-
-    @property
-    def name(self) -> str:
-        """The code in one line."""
-        return f"{self.assignment} + {self.encoding}, m={self.m}"
-
-    @property
-    def k(self) -> int:
-        """The number of subsets."""
-        return int(self.A.shape[0])
-
-    @property
-    def n(self) -> int:
-        """The number of workers."""
-        return int(self.A.shape[1])
-
-    @property
-    def total(self) -> int:
-        """The error when nobody answers, m k."""
-        return self.m * self.k
-
-    def draw(self, rng: np.random.Generator) -> Array:
-        """Return an encoding matrix (m * k, n)."""
-        B: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng, odds=self.odds)
-        return B
-
-    @cached_property
-    def odds(self) -> Array | None:
-        """Each worker's probability to straggle, (n,), where a model is given that says so."""
-        return None if self.model is None else odds(self._stragglers(0))
+            n = ASSIGNMENTS.build(first).shape[1]
+            odds = STRAGGLERS.build(model, n=n, seed=0).odds
+        return cls(first, m, second, odds, model=model)
 
     def survivors(self, sets: int, seed: int) -> BoolArray:
         """Return who answers in the first iterations of the model, (sets, n).

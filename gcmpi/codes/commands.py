@@ -275,9 +275,7 @@ def _fixed_before(choice: Choice) -> Choice:
 def _curve(options: argparse.Namespace, choice: Choice, counts: list[int]) -> errors.Curve:
     _check_size(options, len(counts))
     return errors.curve(
-        choice.A,
-        choice.m,
-        choice.encoding,
+        choice,
         counts,
         draws=options.draws,
         sets=options.sets,

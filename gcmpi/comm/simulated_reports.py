@@ -66,7 +66,7 @@ class SimulatedReportExchange:
         survivors = finished > 0
         columns = self._codes.columns(t, finished)
         for i in map(int, np.flatnonzero(survivors)):
-            self._compute(i, finished[i], theta)
+            self._compute(t, i, finished[i], theta)
             y = self._workers[i].encode(columns[i])
             scale = self._wires[i].pack(y, t, i, self._sent)
             self._wires[i].unpack(self._sent, scale, t, i, self._Y[i])
@@ -101,6 +101,7 @@ class SimulatedReportExchange:
             whole[i], elapsed = True, due
         return whole, elapsed
 
-    def _compute(self, i: int, finished: int, theta: AnyArray) -> None:
+    def _compute(self, t: int, i: int, finished: int, theta: AnyArray) -> None:
+        self._workers[i].begin(t, theta)
         for position in range(finished):
-            self._workers[i].compute(position, theta)
+            self._workers[i].compute(position)

@@ -95,5 +95,9 @@ def decoder(spec: Spec | str, n: int, *, redrawn: bool, wire: WireType = "float3
     eps = ridge_of(spec, wire)
     if eps is not None:
         return decoder_for(n, redrawn=redrawn, eps=eps)
-    fixed: Decoder = partial(DECODERS[spec.name].function, **spec.options)
+    part = DECODERS[spec.name]
+    if part.own:
+        own: Decoder = DECODERS.build(spec, wire=wire)
+        return own
+    fixed: Decoder = partial(part.function, **spec.options)
     return fixed

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from gcmpi import bounds, seeds
 from gcmpi.code import AnyArray, Array, BoolArray, IntArray
+from gcmpi.ensemble import Ensemble
 from gcmpi.errors.engine import ErrorEngine
 from gcmpi.errors.sampling import Progress, Source, Summary, sample, sample_from
-from gcmpi.registry import ENCODINGS, Spec
+from gcmpi.registry import Spec
 
 
 @dataclass(frozen=True)
@@ -39,53 +40,71 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """The error of a code over straggler counts; `theorem` names the upper bound, if any."""
+    """The error of a code over straggler counts; `str` makes a table of it.
+
+    Attributes
+    ----------
+    points
+        One for each count.
+    theorem
+        The name of the upper bound, if any.
+    total
+        The error when nobody answers, m k.
+    """
 
     points: tuple[Point, ...]
     theorem: str | None
+    total: int
+
+    def __str__(self) -> str:
+        """Return a table: mean with its standard error, maximum, bounds."""
+        lines = [
+            f"# Err_S, of m k = {self.total}; bound: {self.theorem or 'by no theorem'}",
+            f"#{'s':>4}{'mean':>12}{'+-':>10}{'max':>12}{'bound':>12}{'lower bound':>14}",
+        ]
+        for p in self.points:
+            bound = "-" if p.bound is None else f"{p.bound.mean:.5g}"
+            lines.append(
+                f"{p.s:5d}{p.error.mean:12.5g}{p.error.stderr:10.2g}{p.error.maximum:12.5g}"
+                f"{bound:>12}{p.lower_bound:14.5g}"
+            )
+        return "\n".join(lines)
 
 
 def curve(
-    A: AnyArray,
-    m: int,
-    encoding: Spec | str,
-    counts: Sequence[int],
+    code: Ensemble,
+    stragglers: Sequence[int],
     *,
-    draws: int,
-    sets: int,
-    seed: int,
+    sets: int = 1000,
+    draws: int = 100,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Curve:
     """Return mean, quantiles, maximum and bounds of Err_S for each number of stragglers.
 
     Parameters
     ----------
-    A : (k, n)
-        Assignment matrix.
-    m
-        Communication reduction factor.
-    encoding
-        A registered encoding with its options; B is drawn `draws` times.
-    counts
+    code
+        An assignment, an encoding and m.
+    stragglers
         Straggler counts, 0 to n.
-    draws, sets
-        Encodings, and straggler sets of each size for each encoding, as in `sample`.
+    sets, draws
+        Straggler sets of each size for each encoding, and encodings, as in `sample`. An encoding
+        that is not redrawn and uses no randomness is the same in every draw.
     seed
         Seed of the encodings and sets. The sets do not depend on the code, only on n.
+    progress
+        Called with what is done and how much there is.
 
     Raises
     ------
     ValueError
-        If the encoding does not fit A and m, or a count, draws or sets is out of range.
+        If a count, draws or sets is out of range.
     """
-    spec = ENCODINGS.parse(encoding) if isinstance(encoding, str) else encoding
+    A, m, spec, draw, counts = code.A, code.m, code.encoding, code.draw, list(stragglers)
 
     def rng() -> np.random.Generator:
         return seeds.generator(seed, seeds.MONTE_CARLO)
-
-    def draw(rng: np.random.Generator) -> Array:
-        B: Array = ENCODINGS.build(spec, A=A, m=m, rng=rng)
-        return B
 
     errors = sample(draw, m, counts, rng(), draws=draws, sets=sets, progress=progress)
     upper: Sequence[Summary | None] = [None] * len(counts)
@@ -99,7 +118,7 @@ def curve(
         upper = sample_from(source, counts, rng(), draws=draws, sets=sets)
     lower = [bounds.holder_bound(A, m, s) for s in counts]
     points = map(Point, counts, errors, upper, lower)
-    return Curve(tuple(points), name)
+    return Curve(tuple(points), name, code.total)
 
 
 def _over_sets(

@@ -15,13 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gcmpi.code import AnyArray, message_length
+from gcmpi.learning.problem import Ready, determination
 from gcmpi.registry import PROBLEMS
 
 Head = Callable[[AnyArray, AnyArray], tuple[AnyArray, AnyArray]]
 
 
-class Problem:
+class Network(Ready):
     """A fully connected network without hidden layers (a linear model) or with some (an MLP).
+
+    Rows may have any shape: they are used as vectors.
 
     Parameters
     ----------
@@ -31,7 +34,7 @@ class Problem:
         The loss; see `sigmoid_head`, `softmax_head`, `squared_head`.
     classes
         Labels are 0 to classes - 1. With two classes and one output the target is the label
-        itself, else it is one-hot.
+        itself, else it is one-hot. With 0 classes targets are numbers: a regression.
     dtype
         float32 or float64.
 
@@ -39,6 +42,8 @@ class Problem:
     ----------
     d
         The number of parameters.
+    metric
+        What `accuracy` returns: the fraction of correct labels, or R2 of a regression.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Problem:
         self.head = head
         self.classes = classes
         self.dtype = np.dtype(dtype)
+        self.metric = "accuracy" if classes else "R2"
         self.d = sum((p + 1) * q for p, q in itertools.pairwise(widths))
 
     def initial(self, rng: np.random.Generator) -> AnyArray:
@@ -62,14 +68,25 @@ class Problem:
         return theta
 
     def targets(self, y: AnyArray) -> AnyArray:
-        """Return what the scores are compared with, shape (r, c), from labels y (r,)."""
+        """Return what the scores are compared with, shape (r, c), from labels y (r,).
+
+        Raises
+        ------
+        ValueError
+            If the targets of a regression are not one number a row.
+        """
+        if not self.classes and y.size != len(y):
+            raise ValueError(
+                f"least-squares needs one target a row, not {y.shape[1:]} numbers: choose a "
+                "problem of your own for more"
+            )
         if self.widths[-1] == 1:
-            return y[:, None].astype(self.dtype)
+            return y.reshape(-1, 1).astype(self.dtype)
         one_hot: AnyArray = np.eye(self.classes, dtype=self.dtype)[y]
         return one_hot
 
     def loss(self, theta: AnyArray, X: AnyArray, Y: AnyArray) -> float:
-        """Return the sum of the losses of the rows X (r, p) with targets Y (r, c)."""
+        """Return the sum of the losses of the rows X (r, *shape) with targets Y (r, c)."""
         return float(self.head(self._forward(theta, X)[-1], Y)[0].sum(dtype=np.float64))
 
     def gradient(
@@ -81,7 +98,7 @@ class Problem:
         ----------
         theta : (d,)
             Parameters.
-        X, Y : (r, p), (r, c)
+        X, Y : (r, *shape), (r, c)
             Rows and their targets.
         scale : scalar or (r,)
             Weight of each row.
@@ -102,7 +119,7 @@ class Problem:
         ----------
         theta : (d,)
             Parameters.
-        X, Y : (r, p), (r, c)
+        X, Y : (r, *shape), (r, c)
             Rows and their targets.
         weights : (m, r)
             Weight of each row, for each of m consecutive parts of the gradient.
@@ -133,8 +150,14 @@ class Problem:
         return parts
 
     def accuracy(self, theta: AnyArray, X: AnyArray, y: AnyArray) -> float:
-        """Return the fraction of the rows X whose label y (r,) is predicted."""
+        """Return the fraction of the rows X whose label y (r,) is predicted.
+
+        Of a regression it is the coefficient of determination: 1 minus the squared errors over
+        the squared distances from the mean; NaN if all targets are the same.
+        """
         scores = self._forward(theta, X)[-1]
+        if not self.classes:
+            return determination(scores[:, 0], y.reshape(-1))
         if scores.shape[1] == 1:
             middle = 0.5 if self.head is squared_head else 0.0
             predicted = (scores[:, 0] > middle).astype(y.dtype)
@@ -154,7 +177,7 @@ class Problem:
     def _forward(self, theta: AnyArray, X: AnyArray) -> list[AnyArray]:
         """Return the input of every layer, and the scores last."""
         layers = self._layers(theta)
-        values = [X]
+        values = [X.reshape(len(X), -1)]
         for index, (W, b) in enumerate(layers):
             z = values[-1] @ W
             z += b
@@ -198,34 +221,46 @@ def squared_head(scores: AnyArray, Y: AnyArray) -> tuple[AnyArray, AnyArray]:
 
 
 def _outputs(classes: int) -> int:
-    return 1 if classes == 2 else classes
+    return 1 if classes in (0, 2) else classes
+
+
+def _only_classes(name: str, classes: int) -> None:
+    """Refuse targets that are no labels."""
+    if not classes:
+        raise ValueError(
+            f"problem {name} is for labels 0, 1, ..., and the data set has numbers as targets: "
+            "choose --problem least-squares, or a problem of your own"
+        )
 
 
 @PROBLEMS.register("mlp", {"hidden": 8})
-def mlp(features: int, classes: int, dtype: Any = np.float32, hidden: int = 128) -> Problem:
+def mlp(features: int, classes: int, dtype: Any = np.float32, hidden: int = 128) -> Network:
     """One hidden ReLU layer, sigmoid outputs, binary cross-entropy on one-hot labels.
 
     With 784 features, 10 classes and 128 hidden units it is the network of the paper's
     experiment (section 6), d = 101,770.
     """
+    _only_classes("mlp", classes)
     if hidden < 1:
         raise ValueError(f"problem mlp needs hidden >= 1, not hidden={hidden}")
-    return Problem((features, hidden, classes), sigmoid_head, classes, dtype)
+    return Network((features, hidden, classes), sigmoid_head, classes, dtype)
 
 
 @PROBLEMS.register("softmax")
-def softmax(features: int, classes: int, dtype: Any = np.float32) -> Problem:
+def softmax(features: int, classes: int, dtype: Any = np.float32) -> Network:
     """Linear scores, cross-entropy of the softmax."""
-    return Problem((features, classes), softmax_head, classes, dtype)
+    _only_classes("softmax", classes)
+    return Network((features, classes), softmax_head, classes, dtype)
 
 
 @PROBLEMS.register("logistic")
-def logistic(features: int, classes: int, dtype: Any = np.float32) -> Problem:
+def logistic(features: int, classes: int, dtype: Any = np.float32) -> Network:
     """Logistic regression; with more than two classes, one against the rest for each."""
-    return Problem((features, _outputs(classes)), sigmoid_head, classes, dtype)
+    _only_classes("logistic", classes)
+    return Network((features, _outputs(classes)), sigmoid_head, classes, dtype)
 
 
 @PROBLEMS.register("least-squares")
-def least_squares(features: int, classes: int, dtype: Any = np.float32) -> Problem:
-    """Linear regression on the label (two classes) or on one-hot labels."""
-    return Problem((features, _outputs(classes)), squared_head, classes, dtype)
+def least_squares(features: int, classes: int, dtype: Any = np.float32) -> Network:
+    """Linear regression on the label (two classes), on one-hot labels, or on float targets."""
+    return Network((features, _outputs(classes)), squared_head, classes, dtype)

@@ -7,6 +7,8 @@ Schema
 ``/experiment``      toml: everything that fixes the run (`gcmpi.experiment.Experiment`);
                      attribute hash, also in the default file name
 ``/environment``     attributes: command, commit, versions, MPI library, hosts, CPUs, SLURM job
+``/own``             where parts of the user's own exist: for each setting, attributes module, file
+                     and sha256 of the file; script: the text of the script that made some
 ``/code``            A (subset, worker); B (coded_row, worker), row u*k + j being part u of subset
                      j, or without B the attributes redrawn = 1 and seed; alpha_by_straggler_count
                      (straggler_count) and alpha, its mean over the iterations that were run;

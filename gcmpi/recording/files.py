@@ -12,19 +12,26 @@ from typing import Any
 
 import numpy as np
 
-import gcmpi
 from gcmpi import environment
 from gcmpi.code import AnyArray, Array, IntArray
 from gcmpi.codebook import CodeBook
+from gcmpi.importing import SCRIPT, Source
 from gcmpi.recording.record import FIELDS, Record
 from gcmpi.training import State
+from gcmpi.version import VERSION
 
 FORMAT = "gcmpi run 1"
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a run file says besides its iterations."""
+    """What a run file says besides its iterations.
+
+    Attributes
+    ----------
+    own
+        Where the user's own parts come from, by setting.
+    """
 
     experiment: str
     digest: str
@@ -33,6 +40,7 @@ class Description:
     codes: CodeBook
     alpha: Array
     environment: Mapping[str, str]
+    own: Mapping[str, Source] = dataclasses.field(default_factory=dict)
     created: str = dataclasses.field(
         default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     )
@@ -62,11 +70,12 @@ def write(
         # the newest format that both HDF5 1.14 and 2.0 read
         with h5py.File(temporary, "w", libver=("v108", "v110")) as file:
             file.attrs["format"] = FORMAT
-            file.attrs["gcmpi_version"] = gcmpi.__version__
+            file.attrs["gcmpi_version"] = VERSION
             file.attrs["status"] = status
             file.attrs["created"] = description.created
             file.attrs["valid"] = int(valid)
             _write_experiment(file, description)
+            _write_own(file, description.own)
             columns = record.columns
             _write_code(file.create_group("code"), description, columns)
             _write_iterations(file.create_group("iterations"), columns, record.n)
@@ -85,6 +94,21 @@ def _write_experiment(file: Any, description: Description) -> None:
     surroundings = file.create_group("environment")
     for name, value in description.environment.items():
         surroundings.attrs[name] = value
+
+
+def _write_own(file: Any, own: Mapping[str, Source]) -> None:
+    """Write module, file and SHA-256 of every part of the user's own, and the script, if any."""
+    if not own:
+        return
+    parts = file.create_group("own")
+    for setting, source in own.items():
+        part = parts.create_group(setting)
+        for name, value in dataclasses.asdict(source).items():
+            part.attrs[name] = value
+    scripts = {source.file for source in own.values() if source.module == SCRIPT and source.file}
+    for script in scripts:
+        text = Path(script).read_text(encoding="utf-8", errors="replace")
+        _dataset(parts, "script", text, "the script that made these parts")
 
 
 def _write_code(group: Any, description: Description, columns: Mapping[str, AnyArray]) -> None:
@@ -169,6 +193,19 @@ class RunFile:
     columns: Mapping[str, AnyArray]
     state: State
     optimizer_state: Mapping[str, AnyArray]
+    command: str
+    own: Mapping[str, Source]
+
+    def changed(self, now: Mapping[str, Source]) -> list[str]:
+        """Say of which own parts the file's content is another one now, a sentence each."""
+        return [
+            f"{setting} {source.module}: {source.file} has changed since the run (SHA-256 "
+            f"{before.sha256[:12]} then, {source.sha256[:12]} now)"
+            for setting, source in now.items()
+            if (before := self.own.get(setting)) is not None
+            and before.module == source.module
+            and before.sha256 != source.sha256
+        ]
 
 
 def check(path: Path) -> None:
@@ -225,6 +262,20 @@ def read(path: Path) -> RunFile:
                     for name in final
                     if name.startswith(prefix)
                 },
+                str(file["environment"].attrs.get("command", "")),
+                _read_own(file),
             )
     except (OSError, KeyError) as error:
         raise ValueError(f"cannot read run file {path}: {error}") from error
+
+
+def _read_own(file: Any) -> dict[str, Source]:
+    """Return where the user's own parts came from, by setting."""
+    parts = file.get("own", {})
+    return {
+        setting: Source(
+            *(str(parts[setting].attrs[field.name]) for field in dataclasses.fields(Source))
+        )
+        for setting in parts
+        if setting != "script"
+    }

@@ -26,7 +26,12 @@ FIELDS: Mapping[str, Field] = {
     "seconds": Field("training time up to the end of the iteration, without audits", "s"),
     "loss": Field("mean training loss after the iteration"),
     "accuracy": Field("test accuracy after the iteration"),
-    "gradient_error": Field("relative error of the gradient, ||g_hat - g|| / ||g||"),
+    "gradient_error": Field(
+        "relative error of the gradient, ||g_hat - g|| / ||g||, g over the rows that were used"
+    ),
+    "full_gradient_error": Field(
+        "relative error against the gradient over all rows, mini-batch or not"
+    ),
     "approximation_error": Field("||B R - F||_F^2, between 0 and m k"),
     "divisor": Field("what the decoded gradient was divided by (alpha)"),
     "check": Field(

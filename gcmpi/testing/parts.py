@@ -8,10 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gcmpi.registry import Option, Registry, Spec, Traits
-
-PROMISES = "__gcmpi_promises__"
-"""The attribute in which a user's function carries its promises, a `Traits`."""
+from gcmpi.registry import PROMISES, Option, Registry, Spec, Traits
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def part(registry: Registry, value: object, ready: Iterable[str] = ()) -> Own:
     if isinstance(value, str | Spec):
         spec = registry.parse(value) if isinstance(value, str) else value
         found = registry[spec.name]
-        ours = not getattr(found, "own", False)
+        ours = not found.own
         promised = ours or hasattr(found.function, PROMISES)
         what = f"{registry.kind} {spec}"
         return Own(

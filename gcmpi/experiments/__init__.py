@@ -1,0 +1,1 @@
+"""Running experiments from a program: `launch` over MPI, `simulate` in this process."""

@@ -1,0 +1,136 @@
+"""What a run leaves: every column, the parameters, its figures, and a file on request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gcmpi import recording
+from gcmpi.code import AnyArray
+from gcmpi.experiment import Experiment
+from gcmpi.recording.figures import Figures, problems, warnings
+from gcmpi.run import Run
+from gcmpi.training import State
+
+
+@dataclass(frozen=True, eq=False)
+class CompletedRun(Mapping[str, AnyArray]):
+    """A run that is over: a mapping of its columns, one value an iteration.
+
+    ``run["loss"]`` has shape (iterations,) and NaN where nothing was audited;
+    ``run["survivors"]`` has shape (iterations, n). The names are those of the data sets of
+    ``/iterations`` in a run file.
+
+    Attributes
+    ----------
+    parts
+        What the experiment was built into: code, problem, data.
+    status
+        complete, or interrupted.
+    environment
+        Command, commit, versions, MPI library, hosts.
+    """
+
+    parts: Run
+    record: recording.Record
+    state: State
+    optimizer_state: Mapping[str, AnyArray]
+    description: recording.Description
+    status: str
+
+    @property
+    def experiment(self) -> Experiment:
+        """What fixed the run."""
+        return self.parts.experiment
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Where it ran: command, commit, versions, MPI library, hosts."""
+        return self.description.environment
+
+    @property
+    def columns(self) -> dict[str, AnyArray]:
+        """All columns by name."""
+        return self.record.columns
+
+    @property
+    def theta(self) -> AnyArray:
+        """The parameters after the last iteration, shape (d,)."""
+        return self.state.theta
+
+    @property
+    def figures(self) -> Figures:
+        """What the run comes to: times, last loss and accuracy, bytes."""
+        return self.parts.figures(self.columns)
+
+    @property
+    def problems(self) -> list[str]:
+        """What makes the run invalid, in words; empty for a valid one."""
+        return problems(self.columns)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What deserves a look although the run is valid, in words."""
+        return warnings(self.columns)
+
+    @property
+    def valid(self) -> bool:
+        """Whether every audit found what the code promises, and the loss is finite."""
+        return not self.problems
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write the run file (HDF5) and return its path.
+
+        Parameters
+        ----------
+        path
+            Missing folders are made.
+        overwrite
+            Replace a file that exists.
+
+        Raises
+        ------
+        ValueError
+            If the file exists and is not to be replaced.
+        OSError
+            If it cannot be written.
+        """
+        target = Path(path)
+        if target.exists() and not overwrite:
+            raise ValueError(f"{target} exists: give another name, or overwrite=True to replace it")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        recording.write(
+            target,
+            self.description,
+            self.record,
+            self.state,
+            self.optimizer_state,
+            status=self.status,
+            valid=self.valid,
+        )
+        return target
+
+    def __getitem__(self, name: str) -> AnyArray:
+        """Return one column; a KeyError lists the names."""
+        columns = self.columns
+        if name not in columns:
+            raise KeyError(f"a run has no column {name!r}; it has {', '.join(columns)}")
+        return columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the columns."""
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        """Return the number of columns."""
+        return len(self.columns)
+
+    def __repr__(self) -> str:
+        """Return the run in one line."""
+        e, f = self.experiment, self.figures
+        verdict = "VALID" if self.valid else f"INVALID ({'; '.join(self.problems)})"
+        return (
+            f"Run: {e.assignment} + {e.encoding}, m={e.m}, seed {e.seed}: {f.iterations} "
+            f"iterations ({self.status}), loss {f.loss:.4g}, accuracy {f.accuracy:.4g}, {verdict}"
+        )

@@ -1,0 +1,350 @@
+"""Run an experiment: over MPI, or in this process on a virtual clock.
+
+`launch` and `simulate` are what a program calls; the commands use the same pieces. Under
+``mpirun`` every rank runs the same script: rank 0 is the server and gets the run, the others work
+until it is over. Nothing of a user's is pickled: every rank makes the user's own parts itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import inspect
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gcmpi import environment, recording
+from gcmpi.experiment import Experiment
+from gcmpi.experiments.completed import CompletedRun
+from gcmpi.experiments.interrupt import Interrupt, Interrupted, WatchedRule
+from gcmpi.experiments.worker import follow
+from gcmpi.importing import OwnPartError
+from gcmpi.run import Run, assignment_matrix, build
+from gcmpi.training import Exchange, Iteration, State, serve
+
+if TYPE_CHECKING:
+    from gcmpi.comm.mpi import MpiExchange, World
+
+CHECKPOINT_SECONDS = 60.0
+Observer = Callable[..., object]
+"""Called after every iteration with its `Iteration`; with `last` too, if it takes that."""
+
+
+class RefusedError(ValueError):
+    """An experiment that cannot be run as it was launched; the message is one sentence."""
+
+
+def simulate(
+    e: Experiment,
+    *,
+    observer: Observer | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+) -> CompletedRun:
+    """Run an experiment in this process, all workers on a virtual clock.
+
+    The protocol and the numbers are those of a run over MPI.
+
+    Parameters
+    ----------
+    e
+        What to run.
+    observer
+        Called after every iteration with its row, a `gcmpi.training.Iteration`.
+    output
+        A run file to write at the end and at checkpoints; `CompletedRun.save` writes one later.
+    overwrite
+        Replace an output that exists.
+
+    Raises
+    ------
+    ValueError
+        If parts do not fit together, data cannot be read, or the output exists.
+    """
+    environment.one_blas_thread()
+    path = _output(output, overwrite)
+    run = build(e, assignment_matrix(e))
+    surroundings = environment.describe([environment.place()], environment.SIMULATED)
+    return conduct(run, run.simulate(), surroundings, observer=observer, output=path)
+
+
+def launch(
+    e: Experiment,
+    *,
+    observer: Observer | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+) -> CompletedRun | None:
+    """Run an experiment over MPI: ``mpirun -n RANKS python mine.py``.
+
+    Every rank calls it with the same experiment. It may be called several times in one job. In a
+    single process it simulates and says so.
+
+    Parameters
+    ----------
+    e, observer, output, overwrite
+        As in `simulate`; observer and output are those of rank 0.
+
+    Returns
+    -------
+    run
+        On rank 0; None on the workers, when the run is over.
+
+    Raises
+    ------
+    RefusedError
+        On rank 0, a ValueError: parts do not fit together, the number of ranks does not fit the
+        assignment, ranks have different experiments, or a user's part fails on some rank. When
+        nothing catches it, all ranks end with one sentence and status 2.
+    """
+    if not environment.under_launcher():
+        print(
+            "gcmpi: one process, so the run is simulated on a virtual clock; over MPI: mpirun -n "
+            f"{assignment_matrix(e).shape[1] + 1} {environment.command()}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return simulate(e, observer=observer, output=output, overwrite=overwrite)
+    environment.one_blas_thread()
+    interrupt = Interrupt()
+    try:
+        world = _world()
+        if world.rank:
+            interrupt.leave_to_server()
+            with _ending_all(world):
+                follow(world, e)
+            return None
+        try:
+            path = _output(output, overwrite)
+            run, exchange, places = lead(world, e)
+        except (ValueError, MemoryError) as error:
+            raise RefusedError(reason(error)) from error
+        with _ending_all(world):
+            surroundings = environment.describe(places, world.library)
+            completed = conduct(
+                run, exchange, surroundings, observer=observer, output=path, interrupt=interrupt
+            )
+            if not exchange.close():
+                environment.complain("some workers did not answer at the end: the job ends here")
+                atexit.register(world.abort, 0)
+        return completed
+    finally:
+        interrupt.restore()
+
+
+@cache
+def _world() -> World:
+    """Start MPI; an exception that ends a rank ends all from now on."""
+    from gcmpi.comm.mpi import World
+
+    world = World()
+    environment.end_all_with(world.abort)
+    return world
+
+
+@contextlib.contextmanager
+def _ending_all(world: World) -> Iterator[None]:
+    """End all ranks when this one fails: the others would wait for ever."""
+    try:
+        yield
+    except BaseException as error:
+        world.abort_on(error)
+        raise
+
+
+def lead(
+    world: World, e: Experiment, built: Run | None = None
+) -> tuple[Run, MpiExchange, list[environment.Place]]:
+    """Rank 0: build the parts and hand them out; returns when all workers are ready.
+
+    Raises
+    ------
+    ValueError
+        If the experiment cannot be run; all workers know it then.
+    """
+    from gcmpi.comm.mpi import MpiExchange
+    from gcmpi.comm.reports import MpiReportExchange
+
+    try:
+        A = assignment_matrix(e)
+        check_ranks(e, A.shape[1], world.size)
+        run = build(e, A) if built is None else built
+        shared = run.shared
+        parts = (world, shared.problem.d, shared.problem.dtype, shared.wires)
+        make = partial(MpiReportExchange, codes=shared.codes) if shared.codes.reported else None
+        exchange: MpiExchange = (make or MpiExchange)(*parts)
+    except (ValueError, MemoryError):
+        refuse(world)
+        raise
+    world.hand_out((e.toml, shared, rows) for rows in run.shards())
+    answers = [world.receive(rank) for rank in range(1, world.size)]
+    refused = [(rank, said) for rank, said in enumerate(answers, 1) if isinstance(said, str)]
+    world.hand_out([not refused] * (world.size - 1))
+    if refused:
+        rank, said = refused[0]
+        raise OwnPartError(f"rank {rank} (worker {rank - 1}): {said}")
+    return run, exchange, [environment.place(), *answers]
+
+
+def refuse(world: World) -> None:
+    """Rank 0: tell the workers that there is no run."""
+    world.hand_out([None] * (world.size - 1))
+
+
+def conduct(
+    run: Run,
+    exchange: Exchange,
+    surroundings: Mapping[str, str],
+    *,
+    earlier: recording.RunFile | None = None,
+    observer: Observer | None = None,
+    output: Path | None = None,
+    interrupt: Interrupt | None = None,
+) -> CompletedRun:
+    """Train and record; what the server does of a run, over MPI or not.
+
+    Parameters
+    ----------
+    earlier
+        A run to go on with.
+    output
+        The run file; it is written at checkpoints, at the end, and when the run fails.
+    interrupt
+        Asked in every iteration whether the run is to end.
+    """
+    e = run.experiment
+    description = recording.Description(
+        e.toml,
+        e.digest,
+        e.assignment,
+        e.encoding,
+        run.shared.codes,
+        run.alpha,
+        surroundings,
+        e.own,
+    )
+    record = recording.Record(run.A.shape[1], None if earlier is None else earlier.columns)
+    optimizer, switch, state = run.optimizer, run.switch, State(0, run.theta)
+    if earlier is not None:
+        commands = {"command": earlier.command, "resumed_by": surroundings["command"]}
+        description = dataclasses.replace(
+            description, created=earlier.created, environment={**surroundings, **commands}
+        )
+        for answered in earlier.columns["survivors"]:
+            switch.observe(int((answered == 0).sum()))
+        state, optimizer.state = earlier.state, dict(earlier.optimizer_state)
+    saved = time.monotonic()
+
+    def so_far(status: str) -> CompletedRun:
+        return CompletedRun(run, record, state, optimizer.state, description, status)
+
+    def save(status: str) -> None:
+        if output is not None:
+            so_far(status).save(output, overwrite=True)
+
+    def keep(row: Iteration, new: State) -> bool:
+        nonlocal saved, state
+        state = new
+        record.append(row)
+        reached = bool(e.target_accuracy) and row.accuracy >= e.target_accuracy
+        asked = interrupt is not None and interrupt.asked
+        over = asked or reached or row.iteration == e.iterations - 1
+        _tell(observer, row, over)
+        if not over and time.monotonic() - saved > CHECKPOINT_SECONDS:
+            save("running")
+            saved = time.monotonic()
+        return over
+
+    rule = run.rule
+    try:
+        serve(
+            exchange,
+            state,
+            iterations=e.iterations,
+            warmup=e.warmup,
+            family=run.family,
+            switch=switch,
+            rule=rule if interrupt is None else WatchedRule(rule, interrupt),
+            optimizer=optimizer,
+            auditor=run.auditor,
+            record=keep,
+        )
+    except Interrupted:
+        pass  # saved below, as after any other interruption
+    except BaseException:
+        save("failed")
+        raise
+    reached_end = state.t == e.iterations or interrupt is None or not interrupt.asked
+    status = "complete" if reached_end else "interrupted"
+    save(status)
+    return so_far(status)
+
+
+def _tell(observer: Observer | None, row: Iteration, last: bool) -> None:
+    """Tell the observer about an iteration."""
+    if observer is None:
+        return
+    if "last" in inspect.signature(observer).parameters:
+        observer(row, last=last)
+    else:
+        observer(row)
+
+
+def _output(output: str | Path | None, overwrite: bool) -> Path | None:
+    """Return the path of the run file; refuse one that exists."""
+    if output is None:
+        return None
+    path = Path(output)
+    if path.exists() and not overwrite:
+        raise ValueError(f"output {path} exists: give another name, or overwrite=True")
+    return path
+
+
+def reason(error: BaseException) -> str:
+    """Return what to tell the user."""
+    if isinstance(error, MemoryError):
+        return f"this experiment does not fit into memory, choose smaller numbers: {error}"
+    return str(error)
+
+
+def check_ranks(experiment: Experiment, n: int, size: int) -> None:
+    """Refuse a number of ranks that does not fit the assignment.
+
+    Raises
+    ------
+    ValueError
+        With what to type instead.
+    """
+    promised = environment.launched()[1]
+    if size == 1 and promised > 1:
+        raise ValueError(
+            f"{promised} ranks were launched, but each is alone in its MPI world: the launcher "
+            "belongs to another MPI library than mpi4py uses. Start with the mpirun of that "
+            "library (in the same virtual environment), or under SLURM with srun --mpi=pmi2 "
+            "(MPICH) or --mpi=pmix (Open MPI)"
+        )
+    if size == n + 1:
+        return
+    raise ValueError(
+        f"{experiment.assignment} needs {n + 1} ranks (1 server + {n} workers), not {size}: "
+        f"mpirun -n {n + 1} {environment.program()}{_alternative(experiment, size)}"
+    )
+
+
+def _alternative(experiment: Experiment, size: int) -> str:
+    """Suggest an assignment for the ranks there are: of the same family, if one is near."""
+    from gcmpi import assignments
+
+    if size < 2:
+        return ""
+    found = assignments.find(size - 1, m=experiment.m)
+    family = experiment.assignment.partition(":")[0]
+    fitting = [entry for entry in (*found.exact, *found.nearest) if entry.n < size]
+    same = [entry for entry in fitting if entry.spec.partition(":")[0] == family]
+    chosen = (same or list(found.exact))[:1]
+    return "".join(f", or --assignment {entry.spec} for {entry.n + 1}" for entry in chosen)

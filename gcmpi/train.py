@@ -102,7 +102,7 @@ def run_server(
         state = earlier.state
         optimizer.state = dict(earlier.optimizer_state)
     print(report.header(run, surroundings), end="")
-    progress = report.Progress(sys.stdout)
+    progress = report.Progress(sys.stdout, e.iterations)
     progress.begin()
     saved = time.monotonic()
 
@@ -245,6 +245,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     environment.one_blas_thread()
+    options.announce(argv)
     if any(word in options.WITHOUT_MPI for word in argv):
         return run_without_mpi(argv)
     interrupt = Interrupt()  # before MPI starts

@@ -30,7 +30,8 @@ from gcmpi import importing
 from gcmpi.importing import NotFoundError, OwnPartError, Source
 
 __all__ = [
-    "PROMISES", "NotFoundError", "OwnPartError", "Part", "Registry", "Size", "Source", "Spec", "Traits",
+    "PROMISES", "NotFoundError", "OwnPartError", "Part", "Registry", "Size", "Source", "Spec",
+    "Traits",
     "assignment", "called_by_name", "decoder", "encoding",
 ]  # fmt: skip
 

@@ -76,17 +76,17 @@ def parser() -> parsing.Parser:
         notes=NOTES,
         examples=(
             ("{prog} list", "what there is"),
-            ("{prog} error --help", "the options of one subcommand"),
+            ("{prog} error --help", "the options of one command"),
         ),
         exits=EXITS,
-        usage="%(prog)s SUBCOMMAND [OPTIONS]",
+        usage="%(prog)s COMMAND [OPTIONS]",
     )
     parsing.add_traceback(p)
     commands = p.add_subparsers(
         dest="command",
         required=True,
-        metavar="SUBCOMMAND",
-        title="subcommands",
+        metavar="COMMAND",
+        title="commands",
         prog=p.prog,
     )
     subs = {

@@ -361,7 +361,9 @@ def _compare(case: Case, s: int, decoded: Array, *, exhaustive: bool) -> None:
     allowed = np.full(mean.shape, case.tolerance * 10)
     if not exhaustive:
         errors = away.std(axis=0) / np.sqrt(len(away))
-        allowed += NormalDist().inv_cdf(1 - FALSE_ALARM / (8 * mean.size)) * errors
+        allowed += (
+            NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * case.A.shape[1] * mean.size)) * errors
+        )
     excess = np.abs(mean) - allowed
     if (excess > 0).any():
         row, v = np.unravel_index(int(excess.argmax()), mean.shape)

@@ -8,20 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+import gcmpi
 from gcmpi import Code, assignments, encodings, testing
-from gcmpi.registry import PROBLEMS, Traits
-from gcmpi.testing.parts import PROMISES
+from gcmpi.registry import PROBLEMS
 from gcmpi.testing.stragglers import _may_be
-
-
-def promise(**promises):
-    """Declare promises as ``@gcmpi.encoding(...)`` does."""
-
-    def mark(function):
-        setattr(function, PROMISES, Traits(**promises))
-        return function
-
-    return mark
 
 
 def broken(check, part, law, **options):
@@ -43,7 +33,9 @@ def signs(A, m, rng):
 
 def test_an_encoding_that_keeps_every_law_passes_with_its_promises():
     assert testing.check_encoding(signs) is None
-    testing.check_encoding(promise(redrawn=True, unbiased=True)(functools.partial(signs)), m=2)
+    testing.check_encoding(
+        gcmpi.encoding(redrawn=True, unbiased=True)(functools.partial(signs)), m=2
+    )
     testing.check_encoding("random-diagonal:epsilon=0.3", "cyclic:n=5,delta=2", m=2)
     testing.check_encoding(encodings.cyclic_repetition)  # keeps its registered promises
     testing.check_encoding(lambda A, m: np.tile(A, (m, 1)), [assignments.petersen()], m=[2])
@@ -106,7 +98,7 @@ def test_false_promises_of_an_encoding():
     def check(**promises):
         return broken(
             testing.check_encoding,
-            promise(**promises)(functools.partial(stacked)),
+            gcmpi.encoding(**promises)(functools.partial(stacked)),
             next(iter(promises)),
             assignments="projective-plane:order=2",
             m=2,
@@ -123,12 +115,12 @@ def test_false_promises_of_an_encoding():
 
 
 def test_weights_without_signs_and_signs_that_stay_are_biased():
-    biased = promise(redrawn=True, unbiased=True)(
+    biased = gcmpi.encoding(redrawn=True, unbiased=True)(
         lambda A, m, rng: np.vstack([A * rng.normal(1, 0.1, A.shape[1]) for _ in range(m)])
     )
     message = broken(testing.check_encoding, biased, "unbiased", m=2)
     assert "mean over 600 draws; allowed are" in message
-    once = promise(unbiased=True)(functools.partial(signs))
+    once = gcmpi.encoding(unbiased=True)(functools.partial(signs))
     assert "mean over all" in broken(testing.check_encoding, once, "unbiased", m=2)
 
 
@@ -138,12 +130,10 @@ def test_a_declared_theorem():
             raise ValueError("only for seven subsets")
         return 0.5 * s
 
-    own = promise(theorem=too_good) if "theorem" in Traits.__dataclass_fields__ else None
-    if own is None:
-        pytest.skip("promises have no theorem yet")
+    own = gcmpi.encoding(theorem=too_good)
     message = broken(testing.check_encoding, own(functools.partial(signs)), "theorem", m=2)
     assert "too_good says at most 0" in message
-    testing.check_encoding(promise(theorem="Theorem 1")(functools.partial(signs)), m=1)
+    testing.check_encoding(gcmpi.encoding(theorem="Theorem 1")(functools.partial(signs)), m=1)
 
 
 def test_an_encoding_may_refuse_some_assignments_but_not_all():
@@ -189,10 +179,10 @@ def test_laws_of_assignments():
 
 def test_promises_of_assignments():
     path = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], dtype=np.uint8)
-    regular = promise()(lambda: path)
+    regular = gcmpi.assignment()(lambda: path)
     message = broken(testing.check_assignment, regular, "regular")
     assert "workers hold 2 to 2 subsets and subsets are on 1 to 2 workers" in message
-    promised = promise(irregular=True, vertex_transitive=True)(lambda: path)
+    promised = gcmpi.assignment(irregular=True, vertex_transitive=True)(lambda: path)
     assert "no permutations" in broken(testing.check_assignment, promised, "transitive")
 
 
@@ -267,7 +257,7 @@ def test_a_decoder_cannot_be_better_than_least_squares():
 
 
 def test_a_decoder_that_is_not_unbiased():
-    @promise(unbiased=True)
+    @gcmpi.decoder(unbiased=True)
     def first(code, survivors):
         R = np.zeros((code.n, code.m))
         R[np.flatnonzero(survivors)[:1]] = 1
@@ -626,3 +616,51 @@ def test_checks_need_no_pytest(alone):
     done = alone("-c", script)
     assert done.returncode == 0, done.stderr
     assert "pytest" in sys.modules  # so that the line above can fail
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A module of the user's, for the names with a dot."""
+    (tmp_path / "my_parts.py").write_text(
+        "import numpy as np\n"
+        "import gcmpi\n"
+        "def gaussian(A, m, rng, epsilon=0.1):\n"
+        "    return np.tile(A, (m, 1)) * rng.normal(1, epsilon, A.shape[1])\n"
+        "@gcmpi.encoding(exact=True)\n"
+        "def boastful(A, m):\n"
+        "    return np.tile(A, (m, 1))\n"
+        "def ring():\n"
+        "    return np.eye(4, dtype=int) + np.roll(np.eye(4, dtype=int), 1, axis=0)\n"
+        "def ignores(code, survivors, scale=1.0):\n"
+        "    return np.full((code.n, code.m), scale)\n"
+        "table = np.array([[0.0, 1.0], [2.0, 0.0]])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_parts", None)
+
+
+def test_names_with_a_dot(mine):
+    testing.check_encoding("my_parts.gaussian:epsilon=0.5", ["my_parts.ring", "petersen"], m=2)
+    testing.check_assignment("my_parts.ring")
+    testing.check_stragglers("my_parts.table")
+    message = broken(testing.check_encoding, "my_parts.boastful", "exact")
+    assert message.startswith("encoding my_parts.boastful breaks")
+    message = broken(testing.check_decoder, "my_parts.ignores:scale=2", "stragglers")
+    assert "decoder my_parts.ignores:scale=2.0" in message
+    with pytest.raises(ValueError, match="no option 'eps'"):
+        testing.check_encoding("my_parts.gaussian:eps=0.5")
+    with pytest.raises(ValueError, match="not_there"):
+        testing.check_decoder("my_parts.not_there")
+
+
+def test_networks_of_torch_keep_the_laws():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+
+    def build(*between):
+        return torch.nn.Sequential(torch.nn.Linear(5, 4), *between, torch.nn.Linear(4, 3))
+
+    loss = torch.nn.CrossEntropyLoss(reduction="sum")
+    for between in ([torch.nn.Tanh()], [torch.nn.ReLU(), torch.nn.Dropout(0.5)]):
+        problem = gcmpi.learning.torch.problem(functools.partial(build, *between), loss)
+        testing.check_problem(problem)

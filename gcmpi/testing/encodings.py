@@ -304,7 +304,7 @@ def _check_means(case: Case) -> None:
 def _theorem(case: Case) -> tuple[str, Any]:
     """Return the name of a bound on the mean error and the bound, None where it says nothing."""
     own = case.own
-    declared = getattr(own.traits, "theorem", None)
+    declared = own.traits.theorem
     if callable(declared):
 
         def says(s: int) -> float | None:

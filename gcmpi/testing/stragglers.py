@@ -55,10 +55,8 @@ def check_stragglers(
     ValueError, TypeError
         If there is no such model, or it is nothing that says delays.
     """
-    if isinstance(stragglers, np.ndarray):
-        n = stragglers.shape[-1] if stragglers.ndim else n
     own = _part(stragglers)
-    n = getattr(stragglers, "n", n) if _is_ready(own) else n
+    n = _workers(own, n)
     place = Place(own.what, f"n={n}, seed={seed}")
     model = _make(own, n, seed)
     unit = getattr(model, "unit", "seconds")
@@ -91,6 +89,17 @@ def _part(stragglers: object) -> Own:
 
 def _is_ready(own: Own) -> bool:
     return not own.takes and own.spec is None
+
+
+def _workers(own: Own, n: int) -> int:
+    """Return the number of workers of a model that is ready, else n."""
+    if not _is_ready(own):
+        return n
+    made = own()
+    table = made.table if isinstance(made, Table) else made
+    if isinstance(table, np.ndarray) and table.ndim == 2:
+        return int(table.shape[1])
+    return int(getattr(made, "n", n))
 
 
 def _make(own: Own, n: int, seed: int) -> Any:

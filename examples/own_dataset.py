@@ -5,8 +5,6 @@
 Float targets make it a regression: the accuracy that a run reports is then R2.
 """
 
-import numpy as np
-
 import gcmpi
 
 

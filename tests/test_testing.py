@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ import gcmpi
 from gcmpi import Code, assignments, encodings, testing
 from gcmpi.registry import PROBLEMS
 from gcmpi.testing.stragglers import _may_be
+from tests.conftest import ROOT
 
 
 def broken(check, part, law, **options):
@@ -664,3 +666,12 @@ def test_networks_of_torch_keep_the_laws():
     for between in ([torch.nn.Tanh()], [torch.nn.ReLU(), torch.nn.Dropout(0.5)]):
         problem = gcmpi.learning.torch.problem(functools.partial(build, *between), loss)
         testing.check_problem(problem)
+
+
+def test_the_example_of_the_page():
+    page = (ROOT / "docs" / "testing.md").read_text()
+    code, rest = page.split("```python\n")[1].split("```\n", 1)
+    shown = re.search(r"    AssertionError: (.*?)\n\n", rest, re.DOTALL).group(1)
+    with pytest.raises(AssertionError) as raised:
+        exec(code, {"__name__": "a page"})
+    assert " ".join(shown.split()) == str(raised.value)

@@ -14,7 +14,7 @@ from gcmpi import decoders
 from gcmpi.code import AnyArray, Array, BoolArray, Code
 from gcmpi.registry import DECODERS, ENCODINGS
 from gcmpi.testing.assignments import SMALL, chosen
-from gcmpi.testing.encodings import straggler_sets
+from gcmpi.testing.cases import straggler_sets
 from gcmpi.testing.parts import Own, Place, part
 
 ENCODED_BY = (

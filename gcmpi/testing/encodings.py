@@ -3,87 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from gcmpi import bounds
-from gcmpi.code import AnyArray, Array, BoolArray, Code
+from gcmpi.code import AnyArray, BoolArray
 from gcmpi.errors import ErrorEngine, orders, sample, target
 from gcmpi.registry import ENCODINGS
 from gcmpi.testing.assignments import chosen, is_symmetric
-from gcmpi.testing.parts import Own, Place, part
+from gcmpi.testing.bias import check_unbiased
+from gcmpi.testing.cases import Case, straggler_sets
+from gcmpi.testing.parts import Place, part
 
 DRAWS = 16
 """Encodings over which a mean error is taken."""
 STANDARD_ERRORS = 6
 """By how many a mean error may be beyond a bound."""
-ALL_SETS = 2000
-"""Straggler sets of a size up to which all are tried."""
-FALSE_ALARM = 1e-6
-"""Probability, for each assignment and m, that a test of means blames what is right."""
 LAYOUT = "row u*k + j of B is part u of subset j"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One encoding on one assignment with one m.
-
-    Attributes
-    ----------
-    tolerance
-        What counts as zero, relative to m k.
-    bias_draws
-        Encodings over which the mean decoded gradient of a redrawn one is taken.
-    """
-
-    own: Own
-    place: Place
-    A: AnyArray
-    m: int
-    seed: int
-    tolerance: float
-    bias_draws: int
-
-    @property
-    def zero(self) -> float:
-        """Errors up to this size count as none."""
-        return self.tolerance * self.m * len(self.A)
-
-    def build(self, rng: np.random.Generator) -> AnyArray:
-        """Return what the encoding makes; it may raise ValueError to refuse A and m."""
-        A = self.A.copy()
-        needed = {"odds": None} if _lacks_default(self.own, "odds") else {}
-        B = np.asarray(self.own(A=A, m=self.m, rng=rng, **needed))
-        if (A != self.A).any():
-            raise self.place.broken(
-                "inputs", f"the function changes {np.count_nonzero(A != self.A)} entries of A"
-            )
-        return B
-
-    def draw(self, rng: np.random.Generator) -> Array:
-        """Return B as floats."""
-        return np.asarray(self.build(rng), dtype=np.float64)
-
-    def generator(self, extra: int = 0) -> np.random.Generator:
-        """Return a generator from the seed; `extra` gives others."""
-        return np.random.default_rng(self.seed + extra)
-
-    @cached_property
-    def code(self) -> Code:
-        """The code of the seed."""
-        return Code(self.A, self.draw(self.generator()), self.m)
-
-    @property
-    def counts(self) -> list[int]:
-        """Numbers of stragglers at which mean errors are taken."""
-        n = self.A.shape[1]
-        return sorted({0, 1, n // 8, n // 4, n // 2, n})
 
 
 def check_encoding(
@@ -162,18 +100,13 @@ def check_encoding(
         _check_errors(case)
         _check_means(case)
         if own.traits.unbiased and is_symmetric(A):
-            _check_unbiased(case)
+            check_unbiased(case)
     if not tried:
         last = f" (the last one: {refusals[-1]})" if refusals else ""
         raise ValueError(
             f"{own.what} refuses every assignment that was tried{last}: pass the check one that "
             "it takes, as in assignments=['cyclic:n=6,delta=2'], m=2"
         )
-
-
-def _lacks_default(own: Own, name: str) -> bool:
-    found = own.parameters.get(name)
-    return found is not None and found.default is found.empty
 
 
 def _check_matrix(case: Case, B: AnyArray) -> None:
@@ -320,86 +253,6 @@ def _theorem(case: Case) -> tuple[str, Any]:
 
 def _nothing(s: int) -> None:
     """Return the bound that no theorem gives for s stragglers."""
-
-
-def _check_unbiased(case: Case) -> None:
-    n = case.A.shape[1]
-    if case.own.traits.redrawn:
-        for s in sorted({1, n // 2}):
-            _check_mean_over_draws(case, s)
-    else:
-        for s in range(n):
-            _check_mean_over_sets(case, s)
-
-
-def _check_mean_over_sets(case: Case, s: int) -> None:
-    """Compare the mean of B_S R over all sets, or many, of a B that stays the same."""
-    code = case.code
-    sets = straggler_sets(code.n, s, case.generator(4))
-    everything = len(sets) == math.comb(code.n, s)
-    Bs = np.broadcast_to(code.B, (len(sets), *code.B.shape))
-    _compare(case, s, decodable(Bs, sets, case.m), exhaustive=everything)
-
-
-def _check_mean_over_draws(case: Case, s: int) -> None:
-    """Compare the mean of B_S R over fresh B, each with a random set."""
-    rng = case.generator(5)
-    n = case.A.shape[1]
-    sets = np.stack([rng.permutation(n) >= s for _ in range(case.bias_draws)])
-    Bs = np.stack([case.draw(rng) for _ in sets])
-    _compare(case, s, decodable(Bs, sets, case.m), exhaustive=False)
-
-
-def _compare(case: Case, s: int, decoded: Array, *, exhaustive: bool) -> None:
-    """Refuse B_S R (draws, m k, m) whose mean is no multiple of F."""
-    k, m = case.A.shape[0], case.m
-    F = np.repeat(np.eye(m), k, axis=0)
-    alphas = np.einsum("tij,ij->t", decoded, F) / (m * k)
-    # under the law the mean of these is zero, whatever alpha is
-    away = decoded - alphas[:, None, None] * F
-    mean = away.mean(axis=0)
-    allowed = np.full(mean.shape, case.tolerance * 10)
-    if not exhaustive:
-        errors = away.std(axis=0) / np.sqrt(len(away))
-        allowed += NormalDist().inv_cdf(1 - FALSE_ALARM / (8 * mean.size)) * errors
-    excess = np.abs(mean) - allowed
-    if (excess > 0).any():
-        row, v = np.unravel_index(int(excess.argmax()), mean.shape)
-        u, j = divmod(int(row), k)
-        over = f"all {len(away)} sets" if exhaustive else f"{len(away)} draws"
-        raise case.place.broken(
-            "unbiased",
-            f"with s = {s} stragglers part {u} of subset {j} counts "
-            f"{mean[row, v] + alphas.mean() * F[row, v]:.4g} in part {v} of the decoded gradient, "
-            f"not {alphas.mean() * F[row, v]:.4g} (mean over {over}; allowed are "
-            f"{allowed[row, v]:.2g} more or less)",
-        )
-
-
-def decodable(Bs: Array, sets: BoolArray, m: int) -> Array:
-    """Return B_S R, the projection of F on the columns of the survivors, for many B and sets.
-
-    Shapes: Bs (draws, m k, n), sets (draws, n); returns (draws, m k, m).
-    """
-    size = np.linalg.norm(Bs, axis=1, keepdims=True)
-    unit = Bs / np.where(size > 0, size, 1.0) * sets[:, None, :]
-    U, sigma, _ = np.linalg.svd(unit, full_matrices=False)
-    U = U * (sigma > 1e-10 * np.maximum(sigma[:, :1], 1e-300))[:, None, :]
-    projections: Array = U @ (U.transpose(0, 2, 1) @ target(Bs[0], m))
-    return projections
-
-
-def straggler_sets(n: int, s: int, rng: np.random.Generator, most: int = ALL_SETS) -> BoolArray:
-    """Return sets of survivors, one a row: all with s stragglers, or `most` random ones."""
-    if math.comb(n, s) > most:
-        lost = rng.permuted(np.broadcast_to(np.arange(n), (most, n)), axis=1)[:, :s]
-    else:
-        lost = np.array(list(itertools.combinations(range(n), s)), dtype=np.intp).reshape(
-            -1 if s else 1, s
-        )
-    survivors = np.ones((len(lost), n), dtype=np.bool_)
-    np.put_along_axis(survivors, lost, False, axis=1)
-    return survivors
 
 
 def _workers(stragglers: BoolArray) -> list[int]:

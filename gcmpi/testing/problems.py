@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, message_length
+from gcmpi.code import AnyArray, message_length
 from gcmpi.registry import PROBLEMS
+from gcmpi.testing.derivatives import check_gradient
+from gcmpi.testing.models import Model, Rows
 from gcmpi.testing.parts import Own, Place, part
 
-NEEDED = ("d", "initial", "loss", "gradient")
-"""The members of a model that the library asks for."""
-ON_DEVICE = ("rows", "load", "gradient", "host")
-"""The members that a model on a device has in place of the gradient above."""
-COORDINATES, DIRECTIONS = 200, 5
-"""Single parameters, and random directions, along which a gradient is compared."""
 ROWS = 12
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Example rows X (r, *shape), their labels y, and their targets Y."""
-
-    X: AnyArray
-    y: AnyArray
-    Y: AnyArray
-
-    def __getitem__(self, index: Any) -> Rows:
-        """Return some of the rows."""
-        return Rows(self.X[index], self.y[index], self.Y[index])
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.X)
 
 
 def check_problem(
@@ -101,19 +78,19 @@ def check_problem(
     X, y = _examples(shape, classes, seed) if rows is None else map(np.asarray, rows)
     make = _maker(own, X.shape[1:], classes)
     place = Place(own.what, f"rows of shape {X.shape[1:]}, {len(X)} rows, seed={seed}")
-    model = Model(place, make(dtype), dtype, seed)
+    model = _Laws(place, make(dtype), dtype, seed)
     model.check_members()
     data = model.data(X, y)
     theta = model.check_initial()
     model.check_targets(data)
     model.check_inputs(theta, data)  # what changes X would mislead the checks below
     model.check_sum(theta, data)
-    model.check_gradient(theta, data, tolerance)
+    check_gradient(model, theta, data, tolerance)
     model.check_scale(theta, data)
     model.check_parts(theta, data)
     model.check_accuracy(theta, data)
     if "dtype" in own.takes and model.dtype == np.float64:
-        _check_float32(model, Model(place, make("float32"), "float32", seed), theta, X, y)
+        _check_float32(model, _Laws(place, make("float32"), "float32", seed), theta, X, y)
 
 
 def _examples(shape: int | Sequence[int], classes: int, seed: int) -> tuple[AnyArray, AnyArray]:
@@ -133,79 +110,8 @@ def _maker(own: Own, shape: tuple[int, ...], classes: int) -> Callable[[str], An
     return make
 
 
-class Model:
-    """A model of one's own with the members that it may leave out."""
-
-    def __init__(self, place: Place, own: Any, dtype: str, seed: int) -> None:
-        self.place, self.own, self.seed = place, own, seed
-        given = getattr(own, "dtype", None)
-        if given is not None and np.dtype(given) != np.dtype(dtype) and hasattr(own, "astype"):
-            self.own, given = own.astype(np.dtype(dtype)), dtype
-        self.dtype = np.dtype(given or dtype)
-        self.on_device = hasattr(own, "rows")
-
-    @property
-    def precision(self) -> float:
-        """The precision of the model's numbers."""
-        return float(np.finfo(self.dtype).eps)
-
-    def check_members(self) -> None:
-        """Refuse a model that lacks a member."""
-        needed = (*NEEDED[:3], *ON_DEVICE) if self.on_device else NEEDED
-        missing = [name for name in needed if not hasattr(self.own, name)]
-        if missing:
-            raise self.place.broken(
-                "members", f"it needs {', '.join(needed)}, and has no {' nor '.join(missing)}"
-            )
-        d = self.own.d
-        if isinstance(d, bool) or not isinstance(d, int | np.integer) or d < 1:
-            raise self.place.broken("members", f"d must be a whole number from 1, not {d!r:.60}")
-
-    def data(self, X: AnyArray, y: AnyArray) -> Rows:
-        """Return rows in the model's type with their targets."""
-        return Rows(X.astype(self.dtype), y, self._targets(y))
-
-    def _targets(self, y: AnyArray) -> AnyArray:
-        if hasattr(self.own, "targets"):
-            return np.asarray(self.own.targets(y))
-        return y if y.dtype.kind in "iu" else y.astype(self.dtype)
-
-    @property
-    def _draws(self) -> bool:
-        """Whether the gradient depends on a generator, as with dropout."""
-        takes = "rng" in inspect.signature(self.own.gradient).parameters
-        return takes and bool(getattr(self.own, "draws", True))
-
-    def gradient(self, theta: AnyArray, rows: Rows, scale: float = 1.0) -> AnyArray:
-        """Return what the model's gradient returns, of scale times the sum of the losses."""
-        takes = "rng" in inspect.signature(self.own.gradient).parameters
-        drawn = {"rng": np.random.default_rng(self.seed)} if takes else {}
-        if not self.on_device:
-            g = self.own.gradient(theta, rows.X, rows.Y, scale, **drawn)
-        else:
-            self.own.load(theta)
-            g = self.own.host(self.own.gradient(self.own.rows(rows.X, rows.y), **drawn) * scale)
-        g = np.asarray(g)
-        if g.shape != (self.own.d,) or g.dtype.kind not in "fiu":
-            raise self.place.broken(
-                "gradient",
-                f"gradient(theta, X, Y, scale) must be d = {self.own.d} numbers, not {g.dtype} of "
-                f"shape {g.shape}",
-            )
-        return g
-
-    def loss(self, theta: AnyArray, rows: Rows) -> float:
-        """Return the model's loss as a float."""
-        loss = self.own.loss(theta, rows.X, rows.Y)
-        try:
-            number = float(loss)
-        except (TypeError, ValueError) as error:
-            raise self.place.broken(
-                "sum", f"loss(theta, X, Y) must be one number, not {loss!r:.80}"
-            ) from error
-        if not math.isfinite(number):
-            raise self.place.broken("sum", f"loss(theta, X, Y) is {number}, and must be finite")
-        return number
+class _Laws(Model):
+    """The laws, for one model."""
 
     def check_initial(self) -> AnyArray:
         """Check the initial parameters and return parameters near them."""
@@ -238,7 +144,7 @@ class Model:
                 "targets", f"targets(y) must have {len(rows)} rows, one for each y, not {Y.shape}"
             )
         some = np.arange(len(rows))[::-2]
-        if not np.array_equal(self._targets(rows.y[some]), Y[some]):
+        if not np.array_equal(self.targets(rows.y[some]), Y[some]):
             raise self.place.broken("targets", "targets(y[some]) is not targets(y)[some]")
 
     def check_sum(self, theta: AnyArray, rows: Rows) -> None:
@@ -261,94 +167,21 @@ class Model:
             raise self.place.broken(
                 "sum", f"row 0 has the loss {once:.9g}, and {twice:.9g} when it comes twice"
             )
-        if self._draws:  # every batch draws for itself
+        if self.draws:  # every batch draws for itself
             return
-        added = self._copy(theta, a) + self._copy(theta, b)
-        self._same("sum", "gradients of two batches add up to", self._copy(theta, rows), added)
+        added = self.copy(theta, a) + self.copy(theta, b)
+        self.same("sum", "gradients of two batches add up to", self.copy(theta, rows), added)
 
     def _mean(self, theta: AnyArray, a: Rows, b: Rows) -> float:
         means = len(a) * self.loss(theta, a) + len(b) * self.loss(theta, b)
         return means / (len(a) + len(b))
 
-    def check_gradient(self, theta: AnyArray, rows: Rows, tolerance: float | None) -> None:
-        """Compare the gradient with central differences of the loss."""
-        if self._draws:  # the loss has no dropout
-            return
-        g = self._copy(theta, rows).astype(np.float64)
-        rng = np.random.default_rng([self.seed, 3])
-        d = len(theta)
-        tolerance = np.cbrt(self.precision) if tolerance is None else tolerance
-        scale = float(np.sqrt(np.mean(g**2)))
-        for v in rng.normal(size=(DIRECTIONS, d)):
-            unit = v / np.linalg.norm(v)
-            found, off, allowed = self._difference(theta, rows, unit, g, tolerance, scale)
-            if off > allowed:
-                raise self.place.broken(
-                    "gradient",
-                    f"along a random direction the gradient is {g @ unit:.9g}, but the loss "
-                    f"changes by {found:.9g} (off by {off:.2g}, allowed are {allowed:.2g}); "
-                    f"{self._worst(theta, rows, g, tolerance)}",
-                )
-        for i in np.sort(rng.permutation(d)[:COORDINATES]):
-            unit = np.zeros(d)
-            unit[i] = 1
-            found, off, allowed = self._difference(theta, rows, unit, g, tolerance, scale)
-            if off > allowed:
-                raise self.place.broken(
-                    "gradient",
-                    f"gradient[{i}] = {g[i]:.9g}, but the loss changes by {found:.9g} with "
-                    f"theta[{i}] (off by {off:.2g}, allowed are {allowed:.2g})",
-                )
-
-    def _difference(
-        self,
-        theta: AnyArray,
-        rows: Rows,
-        unit: Array,
-        g: Array,
-        tolerance: float,
-        scale: float,
-    ) -> tuple[float, float, float]:
-        """Return the change of the loss along a direction, by how much g is off, and what may be.
-
-        Steps of three sizes: one suffices, because a loss with kinks has some within a step.
-        """
-        best = (math.nan, math.inf, 0.0)
-        size = np.cbrt(self.precision) * max(1.0, float(np.abs(theta[unit != 0]).max(initial=0)))
-        for step in (size, size / 10, size * 10):
-            ahead = (theta + step * unit).astype(self.dtype)
-            behind = (theta - step * unit).astype(self.dtype)
-            width = float((ahead.astype(np.float64) - behind) @ unit)  # as far as floats go
-            one, other = self.loss(ahead, rows), self.loss(behind, rows)
-            found = (one - other) / width
-            noise = 20 * self.precision * max(abs(one), abs(other)) / width
-            allowed = tolerance * max(abs(float(g @ unit)), abs(found), scale) + noise
-            off = abs(float(g @ unit) - found)
-            if off - allowed < best[1] - best[2]:
-                best = (found, off, allowed)
-            if off <= allowed:
-                break
-        return best
-
-    def _worst(self, theta: AnyArray, rows: Rows, g: Array, tolerance: float) -> str:
-        """Name the first parameters whose derivative is wrong."""
-        wrong = []
-        for i in range(min(len(theta), COORDINATES)):
-            unit = np.zeros(len(theta))
-            unit[i] = 1
-            found, off, allowed = self._difference(theta, rows, unit, g, tolerance, 0.0)
-            if off > allowed:
-                wrong.append(f"gradient[{i}] = {g[i]:.6g} for {found:.6g}")
-        return f"wrong are {len(wrong)} of the first {i + 1} parameters" + (
-            f", {', '.join(wrong[:3])}" if wrong else ""
-        )
-
     def check_scale(self, theta: AnyArray, rows: Rows) -> None:
         """Check that scale multiplies the gradient."""
-        g = self._copy(theta, rows)
+        g = self.copy(theta, rows)
         for scale in (0.25, -2.0, 0.0):
-            scaled = self._copy(theta, rows, scale)
-            self._same("scale", f"scale={scale:g} times the gradient is", scaled, scale * g)
+            scaled = self.copy(theta, rows, scale)
+            self.same("scale", f"scale={scale:g} times the gradient is", scaled, scale * g)
 
     def check_inputs(self, theta: AnyArray, rows: Rows) -> None:
         """Check that the model leaves its arguments alone, and keeps none of them."""
@@ -366,7 +199,7 @@ class Model:
                     "inputs", f"the model changes {np.count_nonzero(now != was)} entries of {name}"
                 )
         buffer += 1  # the next message arrives
-        again = self._copy(theta, rows), self.loss(theta, rows)
+        again = self.copy(theta, rows), self.loss(theta, rows)
         if not np.array_equal(again[0], first) or again[1] != loss:
             raise self.place.broken(
                 "inputs",
@@ -383,10 +216,10 @@ class Model:
 
     def check_parts(self, theta: AnyArray, rows: Rows) -> None:
         """Check `weighted_parts`, where the model has it."""
-        if not hasattr(self.own, "weighted_parts") or self._draws:
+        if not hasattr(self.own, "weighted_parts") or self.draws:
             return
         rng = np.random.default_rng([self.seed, 4])
-        each = np.stack([self._copy(theta, rows[[i]]) for i in range(len(rows))])
+        each = np.stack([self.copy(theta, rows[[i]]) for i in range(len(rows))])
         d = len(theta)
         for m in (1, 2, 3, 7, 50):
             weights = rng.normal(size=(m, len(rows)))
@@ -403,7 +236,7 @@ class Model:
                     f"{parts.shape}",
                 )
             for u in range(m):
-                self._same("parts", f"part {u} of {m} of weighted_parts is", parts[u], expected[u])
+                self.same("parts", f"part {u} of {m} of weighted_parts is", parts[u], expected[u])
 
     def check_accuracy(self, theta: AnyArray, rows: Rows) -> None:
         """Check `accuracy`, where the model has it."""
@@ -424,26 +257,10 @@ class Model:
                 "metric, the name of what it returns, if this is no accuracy",
             )
 
-    def _copy(self, theta: AnyArray, rows: Rows, scale: float = 1.0) -> AnyArray:
-        """Return a gradient that a model which uses its array again cannot change."""
-        return np.array(self.gradient(theta, rows, scale))
-
-    def _same(self, law: str, what: str, got: AnyArray, wanted: AnyArray) -> None:
-        """Refuse numbers that differ by more than rounding."""
-        close = 1e4 * self.precision * max(float(np.abs(wanted).max(initial=0)), 1e-6)
-        off = np.abs(got.astype(np.float64) - wanted)
-        if not (off <= close).all():
-            i = int(np.nan_to_num(off, nan=np.inf).argmax())
-            raise self.place.broken(
-                law,
-                f"{what} {wanted[i]:.9g} in place {i}, but the model gives {got[i]:.9g} (off by "
-                f"{off[i]:.2g})",
-            )
-
 
 def _check_float32(wide: Model, narrow: Model, theta: AnyArray, X: AnyArray, y: AnyArray) -> None:
     """Compare the gradients of the same model in float32 and float64."""
-    if narrow.dtype != np.float32 or wide._draws:
+    if narrow.dtype != np.float32 or wide.draws:
         return
     exact = wide.gradient(theta, wide.data(X, y), 0.5)
     rounded = narrow.gradient(theta.astype(np.float32), narrow.data(X, y), 0.5)

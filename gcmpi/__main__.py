@@ -54,12 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     environment.one_blas_thread()
     environment.working_directory_on_path()
     words = sys.argv[1:] if argv is None else argv
-    if words and words[0] in COMMANDS:
-        return COMMANDS[words[0]].main(words[1:])
-    if environment.launched()[0] == 0:
-        return _answer(words)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return _answer(words)  # the same status on every rank
+    command = COMMANDS.get(words[0]) if words else None
+    if command is not None and not {"-h", "--help"} & set(words):
+        return command.main(words[1:])
+    heard = None if environment.launched()[0] == 0 else io.StringIO()
+    with contextlib.redirect_stdout(heard or sys.stdout):
+        return _answer(words) if command is None else command.main(words[1:])
 
 
 def _answer(words: list[str]) -> int:

@@ -91,7 +91,20 @@ def test_refusals_are_one_line_with_a_guess(alone: Run, script, line, message):
     assert said[0].startswith(message)
 
 
-@pytest.mark.parametrize(("line", "status"), [("", 0), ("--help", 0), ("--version", 0), ("x", 2)])
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("", 0),
+        ("--help", 0),
+        ("--version", 0),
+        ("x", 2),
+        ("codes --help", 0),
+        ("sweep -h", 0),
+        ("train --help", 0),
+        ("codes shw", 2),
+        ("sweep no.toml", 2),
+    ],
+)
 def test_one_rank_speaks_and_all_exit_alike(alone: Run, line, status):
     ranks = [
         alone("-m", "gcmpi", *line.split(), PMI_RANK=str(rank), PMI_SIZE="2") for rank in (0, 1)

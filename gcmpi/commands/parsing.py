@@ -163,7 +163,7 @@ def add_traceback(parser: Any, default: Any = False) -> None:
 
 
 def complain(prog: str, error: Exception | str, traceback: bool = False) -> None:
-    """Say on standard error, in one line, what is wrong.
+    """Say on standard error, in one line, what is wrong; of many ranks, the first one speaks.
 
     Parameters
     ----------
@@ -174,6 +174,8 @@ def complain(prog: str, error: Exception | str, traceback: bool = False) -> None
     traceback
         Whether the traceback of `error`, and of the exceptions that led to it, comes first.
     """
+    if environment.launched()[0] != 0:
+        return
     if traceback and isinstance(error, Exception):
         tracebacks.print_exception(error, file=sys.stderr)
     text = words(error) if isinstance(error, Exception) else " ".join(error.split())

@@ -280,7 +280,7 @@ def _module(build: Callable[[], Any], dtype: np.dtype[Any], seed: int) -> Any:
         torch.random.default_generator.manual_seed(seed)
         module = build()
     if not isinstance(module, torch.nn.Module):
-        raise ValueError(  # noqa: TRY004  # as all wrong input
+        raise ValueError(  # as all wrong input
             f"build() must return a torch.nn.Module, not {type(module).__name__}"
         )
     _refuse_mixing(module)

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from gcmpi import recording
+from gcmpi.sentences import words
 from gcmpi.sweep import read_sweep, run_sweep
 
 
@@ -57,7 +58,7 @@ def load(path: str | Path) -> xr.Dataset:
             )
             return _completed(run.load().assign_attrs(attributes))
     except (OSError, KeyError) as error:
-        raise ValueError(f"cannot read run file {path}: {error}") from error
+        raise ValueError(f"cannot read run file {path}: {words(error, path)}") from error
 
 
 def _completed(run: xr.Dataset) -> xr.Dataset:

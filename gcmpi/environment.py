@@ -48,6 +48,17 @@ def one_blas_thread() -> None:
         threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
+def working_directory_on_path() -> None:
+    """Let modules of the working directory be imported, as ``python -m`` does.
+
+    A console script has the directory of the script in its place. Python's own switch against it
+    (``-P``, PYTHONSAFEPATH) is respected.
+    """
+    here = str(Path.cwd())
+    if not sys.flags.safe_path and here not in sys.path:
+        sys.path.insert(0, here)
+
+
 def place() -> Place:
     """Describe this rank: host, CPU model, cores it may use, threads of its BLAS."""
     import threadpoolctl

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
 
+from gcmpi import environment
+
 SUFFIXES = (
     ".npz", ".npy", ".csv", ".tsv", ".txt", ".gz", ".h5", ".hdf5", ".toml", ".json", ".pkl",
     ".pickle", ".pt", ".py",
@@ -113,7 +115,7 @@ def find(name: str, what: str) -> tuple[object, str]:
             f"again, or move it into a module (mymodule.{name.removeprefix(f'{SCRIPT}.')})",
             name,
         )
-    use_working_directory()
+    environment.working_directory_on_path()
     module, attributes = _module(name, what)
     value: object = module
     for depth, attribute in enumerate(attributes):
@@ -126,13 +128,6 @@ def find(name: str, what: str) -> tuple[object, str]:
             )
         value = getattr(value, attribute)
     return value, module.__name__
-
-
-def use_working_directory() -> None:
-    """Let modules in the working directory be imported, as ``python -m`` does."""
-    here = str(Path.cwd())
-    if "" not in sys.path and here not in sys.path:
-        sys.path.insert(0, here)
 
 
 def _module(name: str, what: str) -> tuple[ModuleType, list[str]]:

@@ -1,38 +1,68 @@
-"""The command line of ``python -m gcmpi.train``: what a user may ask for, and what is refused."""
+"""The command line of ``gcmpi train``: what a user may ask for, and what is refused."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from gcmpi.commands import parsing
+from gcmpi.sentences import words
 
 if TYPE_CHECKING:
     from gcmpi.experiment import Experiment
     from gcmpi.recording import RunFile
 
 WITHOUT_MPI = ("-h", "--help", "--print-config", "--simulate")
+QUIET = ("-h", "--help", "--print-config")
+"""With one of these there is nothing to start."""
+EXITS = (
+    (0, "the run is valid"),
+    (1, "crash"),
+    (2, "wrong usage: one sentence says what is wrong"),
+    (3, "the result is invalid"),
+    (75, "interrupted after a checkpoint: go on with --resume"),
+)
+EXAMPLES = (
+    ("mpirun -n 32 {prog}", "the default experiment: one server, 31 workers"),
+    (
+        "mpirun -n 14 {prog} --assignment projective-plane:order=3 --encoding stacked",
+        "another code",
+    ),
+    ("{prog} --simulate --smoke", "five iterations in one process, without MPI"),
+    ("mpirun -n 32 {prog} --config runs/a.h5 --wire float16", "a run again, one thing changed"),
+)
+NOTES = """\
+A PART is name:key=value,key=value, e.g. --encoding random-diagonal:epsilon=0.1. A name with a
+dot is your own: --encoding mycodes.gaussian:epsilon=0.3 calls the function gaussian of
+mycodes.py. {codes} list shows the codes with their options, and --print-config
+the whole experiment with the default of every setting."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing and exiting: one rank speaks for all."""
-        raise ValueError(f"{message} (--help lists the options)")
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> parsing.Parser:
     """Return the command line."""
-    p = _Parser(
-        prog="python -m gcmpi.train",
-        description="Train with a communication-efficient gradient code over MPI: rank 0 is the "
-        "parameter server, ranks 1 to n are workers.",
-        epilog="A part is name:key=value,key=value, e.g. --assignment projective-plane:order=5 "
-        "--encoding random-diagonal:epsilon=0.1. python -m gcmpi.codes list shows the codes. "
-        "--print-config shows the whole experiment, with the default of every setting.",
-        allow_abbrev=False,
+    p = parsing.Parser(
+        prog=parsing.prog("train"),
+        summary="Train with a gradient code over MPI.",
+        about="Rank 0 is the parameter server, ranks 1 to n are workers.",
+        notes=NOTES.format(codes=parsing.prog("codes")),
+        examples=EXAMPLES,
+        exits=EXITS,
+        usage="%(prog)s [OPTIONS]",
     )
-    add = p.add_argument
-    add("--config", metavar="FILE", help="a TOML experiment, or a run file (.h5) to run again")
+    _add_code(p.add_argument_group("the code"))
+    _add_problem(p.add_argument_group("the problem"))
+    _add_stragglers(p.add_argument_group("stragglers and waiting"))
+    _add_messages(p.add_argument_group("messages"))
+    _add_run(p.add_argument_group("the run"))
+    _add_files(p.add_argument_group("files"))
+    _add_questions(p.add_argument_group("questions"))
+    return p
+
+
+def _add_code(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--assignment", metavar="PART", help="which worker holds which subsets")
     add("--encoding", metavar="PART", help="what workers send")
     add("--m", metavar="M", help="communication reduction: messages of d/m numbers")
@@ -45,12 +75,20 @@ def parser() -> argparse.ArgumentParser:
         help="swap roles in every iteration: unbiased codes on circulant assignments, "
         "for workers that are late equally often",
     )
+    add("--rescale", metavar="HOW", help="alpha (divide by the mean shrinkage) or none")
+
+
+def _add_problem(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--problem", metavar="PART", help="mlp, softmax, logistic or least-squares")
     add("--dataset", metavar="PART", help="mnist-10k, mixture, or the path of an .npz or IDX file")
     add("--dtype", metavar="TYPE", help="parameters and gradients: float32 or float64")
     add("--batch", metavar="B", help="rows of a subset a gradient takes: 0.1 (fraction), rows:32")
     add("--optimizer", metavar="PART", help="sgd, momentum or adam, with rate=")
-    add("--iterations", metavar="T", help="how many")
+
+
+def _add_stragglers(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--stragglers", metavar="PART", help="how late workers are, e.g. bernoulli:q=0.25")
     add(
         "--wait",
@@ -58,10 +96,18 @@ def parser() -> argparse.ArgumentParser:
         help="deadline:SECONDS, deadline:auto, fastest:COUNT, all, covered:COUNT or "
         "decodable:TOLERANCE",
     )
+
+
+def _add_messages(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--wire", metavar="TYPE", help="coded vectors: float16, bfloat16, float32 or float64")
     add("--compression", metavar="PART", help="none, rand-k:fraction= or top-k:fraction=")
+
+
+def _add_run(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--iterations", metavar="T", help="how many")
     add("--seed", metavar="SEED", help="of data split, parameters, codes and stragglers")
-    add("--rescale", metavar="HOW", help="alpha (divide by the mean shrinkage) or none")
     add("--audit-every", metavar="T", help="iterations between audits (untimed)")
     add("--target-accuracy", metavar="A", help="stop when an audit finds this test accuracy")
     add(
@@ -73,16 +119,37 @@ def parser() -> argparse.ArgumentParser:
         help="any setting, or one option of a part: encoding.epsilon=0.1; may be repeated",
     )
     add("--smoke", action="store_true", help="five iterations only, to see that all works")
-    add("--output", metavar="FILE", help="run file to write; runs/... by default")
-    add("--overwrite", action="store_true", help="replace an --output that exists")
-    add("--resume", metavar="RUN", help="go on with an interrupted run, in its file")
-    add("--print-config", action="store_true", help="print the experiment as TOML and exit")
     add(
         "--simulate",
         action="store_true",
         help="no MPI: all workers in this process, on a virtual clock",
     )
-    return p
+
+
+def _add_files(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--config", metavar="FILE", help="a TOML experiment, or a run file (.h5) to run again")
+    add("--output", metavar="FILE", help="run file to write; runs/... by default")
+    add("--overwrite", action="store_true", help="replace an --output that exists")
+    add("--resume", metavar="RUN", help="go on with an interrupted run, in its file")
+
+
+def _add_questions(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--print-config", action="store_true", help="print the experiment as TOML and exit"
+    )
+    parsing.add_traceback(group)
+
+
+def announce(argv: list[str]) -> None:
+    """Say in one line that the run starts; nothing if no run follows or an option is wrong."""
+    if any(word in QUIET for word in argv):
+        return
+    try:
+        simulated = parser().parse_args(argv).simulate
+    except ValueError:
+        return  # whoever reads the options says what is wrong
+    parsing.announce("simulating all workers in this process" if simulated else "")
 
 
 @dataclass(frozen=True)
@@ -126,7 +193,7 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
             text = Path(source).read_text(encoding="utf-8")
             experiment = Experiment.from_toml(text)
         except (OSError, ValueError) as error:
-            raise ValueError(f"cannot use --config {source}: {error}") from error
+            raise ValueError(f"cannot use --config {source}: {words(error, source)}") from error
     elif source:
         experiment = _of_run(recording.read(Path(source)))
     changes: dict[str, Any] = {
@@ -204,16 +271,16 @@ def read_request(argv: list[str]) -> Request:
         return Request(experiment, path, earlier, notes)
     if options.output:
         path = Path(options.output)
+    else:
+        path = _free(Path("runs") / f"{experiment.label}-{experiment.digest}-s{experiment.seed}.h5")
+    try:
         if path.exists() and not options.overwrite:
             raise ValueError(
                 f"--output {path} exists: give another name, or --overwrite to replace it"
             )
-    else:
-        path = _free(Path("runs") / f"{experiment.label}-{experiment.digest}-s{experiment.seed}.h5")
-    try:
         _probe(path)
     except OSError as error:
-        raise ValueError(f"cannot write --output {path}: {error.strerror or error}") from error
+        raise ValueError(f"cannot write --output {path}: {words(error, path)}") from error
     return Request(experiment, path, None, notes)
 
 

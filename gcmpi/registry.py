@@ -30,7 +30,8 @@ from gcmpi import importing
 from gcmpi.importing import NotFoundError, OwnPartError, Source
 
 __all__ = [
-    "NotFoundError", "OwnPartError", "Part", "Registry", "Size", "Source", "Spec", "Traits",
+    "PROMISES", "NotFoundError", "OwnPartError", "Part", "Registry", "Size", "Source", "Spec",
+    "Traits",
     "assignment", "called_by_name", "decoder", "encoding",
 ]  # fmt: skip
 
@@ -93,6 +94,7 @@ class Traits:
 
 
 PROMISES = "__gcmpi_promises__"
+"""The attribute in which a user's function carries its promises, a `Traits`."""
 
 
 def encoding(

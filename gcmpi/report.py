@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
@@ -14,14 +13,11 @@ from gcmpi.code import AnyArray
 from gcmpi.decoders import ridge_of
 from gcmpi.recording.figures import problems, warnings
 from gcmpi.run import Run
+from gcmpi.sentences import duration
 from gcmpi.training import Iteration
 from gcmpi.version import VERSION
 from gcmpi.wire import storage
 
-HEADING = (
-    "#  iteration   time [s]      loss  accuracy  gradient error  survivors "
-    " iteration P50 [ms]  Check"
-)
 CHECKS = {0: "Fail", 1: "Pass", 255: "-"}
 
 
@@ -75,17 +71,32 @@ class Progress:
     """A line for an audit, at most one in five seconds, or in one on a terminal.
 
     No line is ever rewritten: under some launchers a log file looks like a terminal.
+
+    Parameters
+    ----------
+    stream
+        Where the lines go.
+    iterations
+        How many the run has in all.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, iterations: int) -> None:
+        self._stream, self._iterations = stream, iterations
         self._every = 1.0 if stream.isatty() else 5.0
         self._last = -np.inf
         self._times: list[float] = []
+        self._began = time.monotonic()
+        self._first: tuple[int, float] | None = None  # the first audited iteration, and when
+        self._width = len(f"{iterations} of {iterations}, 99 min left")
 
     def begin(self) -> None:
-        """Print the heading."""
-        print(HEADING, file=self._stream, flush=True)
+        """Print the heading; the run starts now."""
+        self._began = time.monotonic()
+        heading = (
+            f"#{'progress':>{self._width}}   time [s]      loss  accuracy  gradient error  "
+            "survivors  P50 [ms]  Check"
+        )
+        print(heading, file=self._stream, flush=True)
 
     def show(self, row: Iteration, *, last: bool) -> None:
         """Show an iteration if it was audited and it is time to, or it is the last."""
@@ -93,17 +104,31 @@ class Progress:
         if np.isnan(row.loss):  # not audited
             return
         now = time.monotonic()
+        if self._first is None:
+            self._first = row.iteration, now
         if not (last or row.check == 0 or now - self._last >= self._every):
             return
         self._last = now
         median = 1e3 * float(np.median(self._times))
         self._times.clear()
         line = (
-            f"{row.iteration:12d} {row.seconds:10.2f} {row.loss:9.4f} {row.accuracy:9.4f} "
-            f"{row.gradient_error:15.4f} {np.count_nonzero(row.survivors):10d} {median:19.1f} "
-            f"{CHECKS[row.check]:>6}"
+            f"{self._left(row.iteration, now, last):>{self._width + 1}} {row.seconds:10.2f} "
+            f"{row.loss:9.4f} {row.accuracy:9.4f} {row.gradient_error:15.4f} "
+            f"{np.count_nonzero(row.survivors):10d} {median:9.1f} {CHECKS[row.check]:>6}"
         )
         print(line, file=self._stream, flush=True)
+
+    def _left(self, iteration: int, now: float, last: bool) -> str:
+        """Return how far the run is and how long it takes from here, audits included.
+
+        The pace is measured from audit to audit, so that it holds as many audits as what is left.
+        """
+        first, then = self._first if self._first is not None else (iteration, now)
+        counted = iteration - first
+        pace = (now - then) / counted if counted else now - self._began
+        done = iteration + 1
+        seconds = 0.0 if last else pace * (self._iterations - done)
+        return f"{done} of {self._iterations}, {duration(seconds)} left"
 
 
 def timing(columns: Mapping[str, AnyArray]) -> str:
@@ -199,8 +224,3 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
     lines.append(f"# run file ({status}): {path}")
     lines.append(f"RESULT {json.dumps(figures)}")
     return "\n".join(lines)
-
-
-def complain(message: str) -> None:
-    """Print one line about what the user asked for, on standard error."""
-    print(f"gcmpi.train: {message}", file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from gcmpi import environment, options
+from gcmpi.commands import parsing
 from gcmpi.experiments.interrupt import Interrupt
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def run_server(
     from gcmpi.experiments.launch import conduct
 
     print(report.header(run, surroundings, request.notes), end="")
-    progress = report.Progress(sys.stdout)
+    progress = report.Progress(sys.stdout, request.experiment.iterations)
     progress.begin()
     completed = conduct(
         run,
@@ -47,33 +48,28 @@ def run_server(
     )
     print(report.verdict(run, completed.columns, str(request.output), completed.status), flush=True)
     if completed.status == "interrupted":
-        report.complain(f"interrupted; go on with --resume {request.output}")
+        _complain(f"interrupted; go on with --resume {request.output}")
         return INTERRUPTED
     return VALID if completed.valid else INVALID
 
 
 def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
     """Rank 0: read the options, hand out the parts, train."""
-    from gcmpi import report
-    from gcmpi.experiments.launch import lead, reason, refuse
+    from gcmpi.experiments.launch import lead, refuse
 
     try:
         request = options.read_request(argv)
     except ValueError as error:
-        if environment.launched()[0] == 0:
-            report.complain(reason(error))
         refuse(world)
-        return USAGE
+        return _refused(error, argv)
     try:
         run, exchange, places = lead(world, request.experiment)
     except (ValueError, MemoryError) as error:
-        if environment.launched()[0] == 0:
-            report.complain(reason(error))
-        return USAGE
+        return _refused(error, argv)
     surroundings = environment.describe(places, world.library)
     status = run_server(request, run, exchange, surroundings, interrupt)
     if not exchange.close():
-        report.complain("some workers did not answer at the end: ending them")
+        _complain("some workers did not answer at the end: ending them")
         world.abort(status)
     return status
 
@@ -87,9 +83,6 @@ def work_over_mpi(world: World) -> int:
 
 def run_without_mpi(argv: list[str]) -> int:
     """Answer --help and --print-config, or simulate."""
-    from gcmpi import report
-    from gcmpi.experiments.launch import reason
-
     if environment.launched()[0] != 0:
         return VALID
     try:
@@ -103,16 +96,27 @@ def run_without_mpi(argv: list[str]) -> int:
         run = build(request.experiment, assignment_matrix(request.experiment))
         exchange = run.simulate()
     except (ValueError, MemoryError) as error:
-        report.complain(reason(error))
-        return USAGE
+        return _refused(error, argv)
     surroundings = environment.describe([environment.place()], environment.SIMULATED)
     return run_server(request, run, exchange, surroundings, Interrupt())
+
+
+def _refused(error: Exception, argv: list[str]) -> int:
+    """Say in one sentence, by one of the ranks, what is wrong; returns the exit status."""
+    if environment.launched()[0] == 0:
+        _complain(error, parsing.TRACEBACK in argv)
+    return USAGE
+
+
+def _complain(error: Exception | str, traceback: bool = False) -> None:
+    parsing.complain(parsing.prog("train"), error, traceback)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     environment.one_blas_thread()
+    options.announce(argv)
     if any(word in options.WITHOUT_MPI for word in argv):
         return run_without_mpi(argv)
     interrupt = Interrupt()  # before MPI starts

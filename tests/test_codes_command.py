@@ -177,8 +177,8 @@ def test_plots(run, tmp_path, suffix):
 
 REFUSED = {
     "": "arguments are required: COMMAND",
-    "errors": "invalid choice: 'errors'",
-    "error --draw 3": "unrecognized arguments: --draw 3",
+    "errors": "unknown command 'errors' (did you mean 'error'?); choose one of list, show",
+    "error --draw 3": "unknown option --draw (did you mean '--draws'?)",
     "error --draws x": "argument --draws: invalid int value: 'x'",
     "error --draws 0": "draws and sets must be at least 1, not 0 and 1000",
     "error --draws 1000000 --sets 1000": "use fewer --draws, --sets or --stragglers",
@@ -203,7 +203,7 @@ REFUSED = {
     "compare": "arguments are required: --code",
     "compare --code uncoded:n=3 uncoded one": "M a whole number",
     "find --workers 0": "at least 1, not n=0",
-    "show --json": "unrecognized arguments: --json",
+    "show --json": "unknown option --json",
 }
 
 
@@ -232,7 +232,7 @@ def test_progress_speaks_every_ten_seconds_where_nobody_watches(capsys, monkeypa
     progress = Progress("a code")
     for done in range(1, 5):
         progress(done, 4)
-    assert capsys.readouterr().err == "# a code: 2 of 4\n# a code: 4 of 4\n"
+    assert capsys.readouterr().err == ("# a code: 2 of 4, 11 s left\n# a code: 4 of 4, 0 s left\n")
 
 
 def test_help_needs_no_numpy_and_the_command_no_mpi():

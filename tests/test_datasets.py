@@ -508,13 +508,17 @@ SAME = {
 
 
 @pytest.mark.parametrize("encoding", ["random-diagonal", "partial-stragglers"])
-def test_a_simulated_run_is_the_same_wherever_rows_are_read(tmp_path, encoding):
+@pytest.mark.parametrize(
+    "more", [{}, {"batch": "rows:5"}, {"problem": "least-squares"}], ids=["all", "batch", "numbers"]
+)
+def test_a_simulated_run_is_the_same_wherever_rows_are_read(tmp_path, encoding, more):
     X, y = images(200)
+    y = X.sum(axis=(1, 2)) if "problem" in more else y
     path = write(tmp_path, "folder", X=X, y=y)
     found = []
     for where in ("server", "worker"):
         e = Experiment.from_settings(
-            {**SAME, "encoding": encoding, "dataset": f"{path},where={where}"}
+            {**SAME, **more, "encoding": encoding, "dataset": f"{path},where={where}"}
         )
         run = build(e, assignment_matrix(e))
         rows: list = []
@@ -558,16 +562,26 @@ def test_the_page_on_data_says_what_works(tmp_path, monkeypatch):
     """Its programs run one after the other, and every data set of its commands loads."""
     page = (ROOT / "docs" / "data.md").read_text()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    *programs, module = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mydata.py").write_text(module)
     names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(block, names)
+    for program in programs:
+        exec(program, names)
     texts = re.findall(r"^mpirun.* --dataset (\S+)$", page, re.MULTILINE)
     assert len(texts) == 6
     for text in texts:
-        if text.startswith("mydata."):
-            assert canonical(text) == text
-            data = from_value("mydata.digits", names["digits"](rng(), rows=500), rng())
-        else:
-            data = load(canonical(text), rng())
+        data = load(canonical(text), rng())
         assert (data.classes == 0) == ("regression" in text)
         assert data.stored == ("where=worker" in text)
+
+
+def test_a_worker_that_cannot_use_its_rows_ends_the_run(train: Run, tmp_path):
+    """In a sentence with what to do, and without a hang."""
+    X, y = images(200)
+    X[100] = np.nan
+    path = Path(write(tmp_path, "folder", X=X, y=y)).name
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in SAME.items()]
+    done = train(8, *options, f"--dataset={path},where=worker")
+    assert done.returncode == 2
+    assert "rows of data/X.npy hold NaN or infinity: X must be finite" in done.stderr

@@ -1,5 +1,6 @@
 """The fixed decoders: whom they serve, what they promise, and their theorems."""
 
+from functools import cache
 from itertools import combinations, product
 
 import networkx as nx
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcmpi import Code, bounds, decoders, encodings
+from gcmpi import Code, bounds, decoders, encodings, testing
 from gcmpi.assignments import (
     affine_plane,
     bernoulli,
@@ -49,82 +50,72 @@ def some_masks(n, seed=0):
         yield rng.random(n) >= q
 
 
-def served():
-    """Every decoder with every code of the examples that it serves."""
-    specs = [Spec(p.name, o) for p in DECODERS for o in p.examples]
+SPECS = [Spec(p.name, o) for p in DECODERS for o in p.examples]
+every_decoder = pytest.mark.parametrize("spec", SPECS, ids=str)
+
+
+@cache
+def small_codes():
+    """Return every code of the examples for few workers: its encoding, a name, and the code."""
+    found = []
     for assignment in (Spec(p.name, o) for p in ASSIGNMENTS for o in p.examples):
         A = ASSIGNMENTS.build(assignment)
         for encoding in (Spec(p.name, o) for p in ENCODINGS for o in p.examples):
             for m in (1, 2) if A.shape[1] <= SMALL else ():
+                rng = np.random.default_rng(0)
                 try:
-                    rng = np.random.default_rng(0)
-                    code = Code(A, ENCODINGS.build(encoding, A=A, m=m, rng=rng), m)
-                except ValueError:
+                    B = ENCODINGS.build(encoding, A=A, m=m, rng=rng)
+                except ValueError:  # the encoding does not fit
                     continue
-                for spec in specs:
-                    decode = decoders.decoder(spec, code.n, redrawn=True)
-                    try:
-                        decode(code, np.ones(code.n, dtype=bool))
-                    except ValueError:
-                        continue
-                    yield encoding.name, spec.name, code, decode, f"{assignment}+{encoding}+{spec}"
+                found.append((encoding.name, f"{assignment} + {encoding}", Code(A, B, m)))
+    return found
 
 
-CASES = list(served())
-
-
-def cases(wanted):
-    return pytest.mark.parametrize(
-        ("encoding", "name", "code", "decode"),
-        [pytest.param(*c[:4], id=f"{c[4]}, m={c[2].m}") for c in CASES if wanted(*c[:3])],
-    )
-
-
-def exact(encoding, name, code):
-    """The decoder of an exact code; that of `uncoded` is not meant to be exact."""
-    traits = ENCODINGS[encoding].traits
-    return traits.tolerant and traits.decoder == name and encoding != "uncoded"
-
-
-def unbiased(encoding, name, code):
-    return DECODERS[name].traits.unbiased and len({*code.A.sum(axis=1, dtype=int)}) == 1
+@cache
+def served(text):
+    """Return the small codes that a decoder serves."""
+    found = []
+    for encoding, name, code in small_codes():
+        decode = decoders.decoder(text, code.n, redrawn=True)
+        try:
+            decode(code, np.ones(code.n, dtype=bool))
+        except ValueError:
+            continue
+        found.append((encoding, name, code))
+    return found
 
 
 def test_every_decoder_serves_a_code_and_the_one_of_every_source_its_own():
-    pairs = {(case[0], case[1]) for case in CASES}
+    pairs = {(case[0], spec.name) for spec in SPECS for case in served(str(spec))}
     assert {name for _, name in pairs} == {part.name for part in DECODERS}
     for part in ENCODINGS:
         assert (part.name, part.traits.decoder) in pairs
         assert (part.name, "least-squares") in pairs
 
 
-@cases(lambda *_: True)
-def test_decoders_use_survivors_only_and_do_no_better_than_least_squares(
-    encoding, name, code, decode
-):
-    for survivors in some_masks(code.n):
-        R = decode(code, survivors)
-        assert R.shape == (code.n, code.m)
-        assert np.isfinite(R).all()
-        assert not R[~survivors].any()
-        assert code.residual(R) >= code.error(survivors) - 1e-9
-    with pytest.raises(ValueError, match="survivors must be booleans"):
-        decode(code, np.ones(code.n))
+@every_decoder
+def test_decoders_keep_the_laws_that_users_decoders_are_held_to(spec):
+    cases = served(str(spec))
+    testing.check_decoder(spec, [(name, code) for _, name, code in cases])
+    for _, _, code in cases:
+        with pytest.raises(ValueError, match="survivors must be booleans"):
+            decoders.decoder(spec, code.n, redrawn=True)(code, np.ones(code.n))
 
 
-@cases(exact)
-def test_the_decoder_of_an_exact_code_is_exact_as_far_as_the_code(encoding, name, code, decode):
-    for survivors in masks(code.n, code.gamma - code.m):
-        assert code.residual(decode(code, survivors)) < 1e-9
+@every_decoder
+def test_the_decoder_of_an_exact_code_is_exact_as_far_as_the_code(spec):
+    """The decoder of `uncoded` is not meant to be exact."""
+    for encoding, name, code in served(str(spec)):
+        traits = ENCODINGS[encoding].traits
+        if traits.tolerant and traits.decoder == spec.name and encoding != "uncoded":
+            testing.check_decoder(spec, [(name, code)], exact=True)
+            for survivors in masks(code.n, code.gamma - code.m):
+                assert code.error(survivors) < 1e-9, name  # so that the law above is not empty
 
 
-@cases(unbiased)
-def test_unbiased_decoders_are(encoding, name, code, decode):
-    """E[B R] over all sets of a size is alpha F."""
-    for s in range(code.n):
-        mean = np.mean([code.B @ decode(code, S) for S in masks(code.n, s)], axis=0)
-        alpha = np.sum(code.target * mean) / (code.m * code.k)
-        assert np.allclose(mean, alpha * code.target, atol=1e-9)
+@pytest.mark.parametrize("text", ["auto", "least-squares"])
+def test_least_squares_loses_the_least(text):
+    testing.check_decoder(text, optimal=True)
 
 
 def test_not_every_decoder_is_unbiased():

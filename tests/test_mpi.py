@@ -193,7 +193,7 @@ def test_interrupt_in_the_middle_of_a_long_wait(
     ) as job:  # fmt: skip
         assert job.stdout is not None
         for line in job.stdout:
-            if line.startswith("#  iteration"):
+            if "gradient error" in line:
                 break
         time.sleep(0.5)
         os.kill(job.pid, signal.SIGUSR1)

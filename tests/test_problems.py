@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gcmpi import seeds
+from gcmpi import seeds, testing
 from gcmpi.problems import load, partition, prepare
 from gcmpi.problems.datasets import canonical
-from gcmpi.registry import PROBLEMS
+from gcmpi.registry import PROBLEMS, Spec
 
-MODELS = [(part.name, dict(example)) for part in PROBLEMS for example in part.examples]
+MODELS = [Spec(part.name, example) for part in PROBLEMS for example in part.examples]
 
 
 def rows(classes: int, count: int = 12, features: int = 5):
@@ -28,64 +28,11 @@ def make(name: str, options: dict, classes: int, dtype: str = "float64"):
     return part.function(features=5, classes=classes, dtype=dtype, **options)
 
 
-@pytest.mark.parametrize(("name", "options"), MODELS)
+@pytest.mark.parametrize("spec", MODELS, ids=str)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_gradient_is_the_derivative_of_the_loss(name, options, classes):
-    problem = make(name, options, classes)
-    X, y = rows(classes)
-    Y = problem.targets(y)
-    rng = np.random.default_rng(2)
-    theta = problem.initial(rng) + 0.1 * rng.normal(size=problem.d)
-    gradient = problem.gradient(theta, X, Y)
-    step = 1e-6
-    for direction in np.eye(problem.d):
-        ahead = problem.loss(theta + step * direction, X, Y)
-        behind = problem.loss(theta - step * direction, X, Y)
-        assert gradient @ direction == pytest.approx((ahead - behind) / (2 * step), abs=2e-7)
-
-
-@pytest.mark.parametrize(("name", "options"), MODELS)
-def test_float32_follows_float64(name, options):
-    X, y = rows(3)
-    wide, narrow = (make(name, options, 3, dtype) for dtype in ("float64", "float32"))
-    theta = 0.3 * np.random.default_rng(3).normal(size=wide.d)
-    exact = wide.gradient(theta, X, wide.targets(y), 0.5)
-    rounded = narrow.gradient(
-        theta.astype(np.float32), X.astype(np.float32), narrow.targets(y), 0.5
-    )
-    assert rounded.dtype == np.float32
-    np.testing.assert_allclose(rounded, exact, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(("name", "options"), MODELS)
-def test_subset_gradients_add_up(name, options):
-    problem = make(name, options, 3)
-    X, y = rows(3, count=17)
-    Y = problem.targets(y)
-    theta = problem.initial(np.random.default_rng(4)) + 0.1
-    parts = sum(problem.gradient(theta, X[s], Y[s], 1 / 17) for s in partition(17, 5))
-    np.testing.assert_allclose(parts, problem.gradient(theta, X, Y, 1 / 17), rtol=1e-12, atol=1e-15)
-
-
-@pytest.mark.parametrize(("name", "options"), MODELS)
-@pytest.mark.parametrize("m", [1, 2, 3, 7, 50])
-def test_weighted_parts_are_parts_of_weighted_gradients(name, options, m):
-    """Also where a part ends within a row of a layer, holds many layers, or is all padding."""
-    problem = make(name, options, 3)
-    X, y = rows(3)
-    Y = problem.targets(y)
-    rng = np.random.default_rng(4)
-    theta = problem.initial(rng) + 0.1 * rng.normal(size=problem.d)
-    weights = rng.normal(size=(m, len(X)))
-    length = -(-problem.d // m)
-    expected = np.zeros((m, m * length))
-    for u in range(m):
-        expected[u, : problem.d] = problem.gradient(theta, X, Y, weights[u])
-    parts = problem.weighted_parts(theta, X, Y, weights)
-    for u in range(m):
-        np.testing.assert_allclose(
-            parts[u], expected[u, u * length : (u + 1) * length], rtol=1e-12, atol=1e-14
-        )
+def test_models_keep_the_laws_that_users_models_are_held_to(spec, classes):
+    """Gradients are derivatives, rows add up, parts of weighted gradients, float32 and float64."""
+    testing.check_problem(spec, shape=(5,), classes=classes)
 
 
 def test_row_weights_are_weights():

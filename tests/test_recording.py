@@ -329,7 +329,7 @@ def test_what_is_not_a_run_file_is_refused(path, tmp_path, damage, message):
 
 
 def test_a_directory_is_not_a_run_file(tmp_path):
-    with pytest.raises(ValueError, match="cannot be read as HDF5"):
+    with pytest.raises(ValueError, match="it is a directory"):
         recording.read(tmp_path)
 
 

@@ -10,10 +10,10 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from symmetry import is_transitive_on_workers
 
 from gcmpi import Code, assignments, encodings
 from gcmpi.registry import ASSIGNMENTS
+from gcmpi.testing.symmetry import is_transitive_on_workers
 
 M = 2
 

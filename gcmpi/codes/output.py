@@ -13,6 +13,7 @@ from typing import Any
 
 from gcmpi.codes.choice import Choice
 from gcmpi.errors import Curve, Summary
+from gcmpi.sentences import left, words
 
 EVERY = 10.0
 """Seconds between progress lines where nobody watches."""
@@ -148,7 +149,7 @@ def save(figure: Any, path: str) -> None:
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
-        raise ValueError(f"cannot write --plot {path}: {error}") from error
+        raise ValueError(f"cannot write --plot {path}: {words(error, path)}") from error
 
 
 class Progress:
@@ -156,7 +157,7 @@ class Progress:
 
     def __init__(self, what: str) -> None:
         self._what, self._live = what, sys.stderr.isatty()
-        self._last = time.monotonic()
+        self._began = self._last = time.monotonic()
 
     def __call__(self, done: int, of: int) -> None:
         """Say that `done` of `of` steps are done, if it is time to."""
@@ -164,6 +165,6 @@ class Progress:
         if now - self._last < (0.2 if self._live else EVERY) and not (self._live and done == of):
             return
         self._last = now
-        line = f"{self._what}: {done} of {of}"
+        line = f"{self._what}: {left(self._began, now, done, of)}"
         end = "\n" if not self._live else ("\r" + " " * len(line) + "\r" if done == of else "")
         print(f"\r{line}" if self._live else f"# {line}", end=end, file=sys.stderr, flush=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from gcmpi.code import AnyArray, Array
+from gcmpi.sentences import words
 
 SHIPPED = Path(__file__).parent / "data"
 """The encoding matrices that come with the package; `gcmpi.encodings.ship` makes them."""
@@ -73,7 +74,7 @@ def read(path: Path, A: AnyArray, m: int) -> Array | None:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             B: Array = file["B"]
     except UNREADABLE as error:
-        print(f"gcmpi: {path} cannot be read ({error}); made anew", file=sys.stderr)
+        print(f"gcmpi: {path} cannot be read ({words(error, path)}); made anew", file=sys.stderr)
         return None
     k, n = A.shape
     fits = B.shape == (m * k, n) and B.dtype == np.float64 and np.isfinite(B).all()
@@ -95,4 +96,4 @@ def write(path: Path, B: Array) -> None:
             np.savez_compressed(file, B=B)
         Path(file.name).replace(path)
     except OSError as error:
-        print(f"gcmpi: the code is not kept for the next start: {error}", file=sys.stderr)
+        print(f"gcmpi: the code is not kept for the next start: {words(error)}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,10 @@ class CompletedRun(Mapping[str, AnyArray]):
     def __repr__(self) -> str:
         """Return the run in one line."""
         e, f = self.experiment, self.figures
+        metric = self.parts.shared.problem.metric
+        quality = "" if math.isnan(f.accuracy) else f"{metric} {f.accuracy:.4g}, "
         verdict = "VALID" if self.valid else f"INVALID ({'; '.join(self.problems)})"
         return (
             f"Run: {e.assignment} + {e.encoding}, m={e.m}, seed {e.seed}: {f.iterations} "
-            f"iterations ({self.status}), loss {f.loss:.4g}, accuracy {f.accuracy:.4g}, {verdict}"
+            f"iterations ({self.status}), loss {f.loss:.4g}, {quality}{verdict}"
         )

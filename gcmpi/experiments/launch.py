@@ -25,6 +25,7 @@ from gcmpi.experiments.interrupt import Interrupt, Interrupted, WatchedRule
 from gcmpi.experiments.worker import follow
 from gcmpi.importing import OwnPartError
 from gcmpi.run import Run, assignment_matrix, build
+from gcmpi.sentences import words
 from gcmpi.training import Exchange, Iteration, State, serve
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def launch(
             path = _output(output, overwrite)
             run, exchange, places = lead(world, e)
         except (ValueError, MemoryError) as error:
-            raise RefusedError(reason(error)) from error
+            raise RefusedError(words(error)) from error
         with _ending_all(world):
             surroundings = environment.describe(places, world.library)
             completed = conduct(
@@ -303,13 +304,6 @@ def _output(output: str | Path | None, overwrite: bool) -> Path | None:
     if path.exists() and not overwrite:
         raise ValueError(f"output {path} exists: give another name, or overwrite=True")
     return path
-
-
-def reason(error: BaseException) -> str:
-    """Return what to tell the user."""
-    if isinstance(error, MemoryError):
-        return f"this experiment does not fit into memory, choose smaller numbers: {error}"
-    return str(error)
 
 
 def check_ranks(experiment: Experiment, n: int, size: int) -> None:

@@ -60,7 +60,9 @@ def complete(value: object, rng: np.random.Generator) -> Dataset:
             f"gcmpi.problems.Dataset, not {_described(value)}"
         )
     if warning:
-        checks.warn(f"the function of your own that returns the data {warning}")
+        checks.warn(
+            f"what your function returns {warning} (gcmpi.problems.Dataset has standardised())"
+        )
     return data
 
 

@@ -260,7 +260,7 @@ def check_finite(arrays: Mapping[str, AnyArray]) -> str:
             warning = (
                 f"has floating-point rows {key} from {extent.low:g} to {extent.high:g}, and "
                 "training expects numbers of about 1: divide X by 255 if they are pixels, or "
-                "standardise the features (standardise=true)"
+                "standardise the features"
             )
     return warning
 

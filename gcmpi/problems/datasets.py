@@ -143,7 +143,7 @@ def file(
     with checks.naming(path):
         rows, warning = assemble(content, rng, regression=regression)
     if warning and not standardise:
-        checks.warn(f"dataset {path} {warning}")
+        checks.warn(f"dataset {path} {warning} (standardise=true)")
     return _arranged(rows, by_label=by_label, standardise=standardise)
 
 

@@ -17,6 +17,7 @@ from gcmpi.code import AnyArray, Array, IntArray
 from gcmpi.codebook import CodeBook
 from gcmpi.importing import SCRIPT, Source
 from gcmpi.recording.record import FIELDS, Record
+from gcmpi.sentences import words
 from gcmpi.training import State
 from gcmpi.version import VERSION
 
@@ -218,15 +219,19 @@ def check(path: Path) -> None:
     """
     import h5py
 
-    if not path.exists():
-        raise ValueError(f"there is no run file {path}")
+    try:
+        path.open("rb").close()
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no run file {path}") from error
+    except OSError as error:
+        raise ValueError(f"cannot read run file {path}: {words(error, path)}") from error
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not a run file of gcmpi.train: it cannot be read as HDF5")
     try:
         with h5py.File(path, "r") as file:
             kind = file.attrs.get("format")
     except OSError as error:
-        raise ValueError(f"cannot read run file {path}: {error}") from error
+        raise ValueError(f"cannot read run file {path}: {words(error, path)}") from error
     if kind != FORMAT:
         raise ValueError(f"{path} is an HDF5 file, but not a run file of gcmpi.train")
 
@@ -266,7 +271,7 @@ def read(path: Path) -> RunFile:
                 _read_own(file),
             )
     except (OSError, KeyError) as error:
-        raise ValueError(f"cannot read run file {path}: {error}") from error
+        raise ValueError(f"cannot read run file {path}: {words(error, path)}") from error
 
 
 def _read_own(file: Any) -> dict[str, Source]:

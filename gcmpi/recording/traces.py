@@ -9,6 +9,7 @@ import numpy as np
 from gcmpi.code import Array
 from gcmpi.recording.files import read
 from gcmpi.registry import STRAGGLERS
+from gcmpi.sentences import words
 from gcmpi.stragglers import Table, Unit, from_trace
 
 
@@ -83,7 +84,7 @@ def _read_table(path: Path, dataset: str) -> Array:
             table: Array = file[dataset][()].astype(np.float64)
             return table
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read trace {path}: {error}") from error
+        raise ValueError(f"cannot read trace {path}: {words(error, path)}") from error
 
 
 def _read_csv(path: Path) -> Array:

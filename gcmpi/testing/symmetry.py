@@ -1,10 +1,20 @@
 """Automorphisms of an assignment matrix, by colour refinement and backtracking."""
 
+from __future__ import annotations
+
 import numpy as np
 
+from gcmpi.code import AnyArray, IntArray
 
-def is_transitive_on_workers(A):
-    """Say whether row and column permutations that keep A move every worker to every other."""
+
+def is_transitive_on_workers(A: AnyArray) -> bool:
+    """Say whether row and column permutations that keep A move every worker to every other.
+
+    Parameters
+    ----------
+    A : (k, n), zeros and ones
+        Assignment matrix.
+    """
     k, n = A.shape
     graph = np.block([[np.zeros((n, n)), A.T], [A, np.zeros((k, k))]]).astype(np.intp)
     sides = np.repeat([0, 1], [n, k])
@@ -24,13 +34,13 @@ def is_transitive_on_workers(A):
     return True
 
 
-def _mark(colours, vertex):
+def _mark(colours: IntArray, vertex: int | np.intp) -> IntArray:
     marked = colours.copy()
     marked[vertex] = colours.max() + 1
     return marked
 
 
-def _isomorphism(graph, first, second):
+def _isomorphism(graph: IntArray, first: IntArray, second: IntArray) -> IntArray | None:
     """Return an automorphism of the graph that takes the colours `first` to `second`, or None."""
     first, second = _refine(graph, first, second)
     if (np.sort(first) != np.sort(second)).any():
@@ -42,13 +52,13 @@ def _isomorphism(graph, first, second):
     cell = np.flatnonzero(counts == counts[counts > 1].min())[0]
     vertex = np.flatnonzero(first == cell)[0]
     for candidate in np.flatnonzero(second == cell):
-        image = _isomorphism(graph, _mark(first, vertex), _mark(second, candidate))
-        if image is not None:
-            return image
+        found = _isomorphism(graph, _mark(first, vertex), _mark(second, candidate))
+        if found is not None:
+            return found
     return None
 
 
-def _refine(graph, first, second):
+def _refine(graph: IntArray, first: IntArray, second: IntArray) -> tuple[IntArray, IntArray]:
     """Split colours by the number of neighbours of each colour until nothing splits.
 
     Both colourings get the same names for the same neighbourhoods.

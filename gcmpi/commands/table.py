@@ -1,0 +1,42 @@
+"""The commands by name: where each has its command line and its door."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gcmpi.commands.parsing import Parser
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command; its modules are imported when they are asked for, and import nothing heavy.
+
+    Attributes
+    ----------
+    options
+        The module with ``parser()``, the command line.
+    door
+        The module with ``main(argv)``, which returns the exit status.
+    """
+
+    options: str
+    door: str
+
+    def parser(self) -> Parser:
+        """Return the command line."""
+        parser: Parser = importlib.import_module(self.options).parser()
+        return parser
+
+    def main(self, argv: list[str]) -> int:
+        """Run the command; returns the exit status."""
+        status: int = importlib.import_module(self.door).main(argv)
+        return status
+
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command("gcmpi.options", "gcmpi.train"),
+    "codes": Command("gcmpi.codes.__main__", "gcmpi.codes.__main__"),
+    "sweep": Command("gcmpi.sweep", "gcmpi.sweep"),
+}

@@ -128,7 +128,9 @@ def test_every_kind_of_part_can_be_a_users_own(setting, text):
 
 def test_own_parts_equal_ours():
     """The same mathematics under a user's name gives the same run."""
-    ours = gcmpi.simulate(Experiment(**SMALL, decoder="least-squares", optimizer="sgd:rate=0.1"))
+    ours = gcmpi.simulate(
+        Experiment(**{**SMALL, "decoder": "least-squares", "optimizer": "sgd:rate=0.1"})
+    )
     own = {"decoder": own_parts.plain_decoder, "optimizer": own_parts.step,
            "encoding": gcmpi.encodings.stacked}  # fmt: skip
     theirs = gcmpi.simulate(Experiment(**{**SMALL, **own}))

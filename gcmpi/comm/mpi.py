@@ -280,9 +280,13 @@ class MpiExchange:
             if time.perf_counter() > give_up:
                 return False
             time.sleep(SERVER_SLEEP[1])
+        self.free()
+        return True
+
+    def free(self) -> None:
+        """Give the receives back to MPI; nothing is on its way."""
         for receive in self._requests[: self.n]:
             receive.Free()
-        return True
 
     def _completed(self) -> list[int]:
         """Return the workers whose result has arrived since the last call."""

@@ -187,6 +187,7 @@ def lead(
     refused = [(rank, said) for rank, said in enumerate(answers, 1) if isinstance(said, str)]
     world.hand_out([not refused] * (world.size - 1))
     if refused:
+        exchange.free()
         rank, said = refused[0]
         raise OwnPartError(f"rank {rank} (worker {rank - 1}): {said}")
     return run, exchange, [environment.place(), *answers]

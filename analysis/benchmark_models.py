@@ -28,10 +28,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from gcmpi import learning
-from gcmpi.code import AnyArray, Array
-from gcmpi.experiment import Experiment
-from gcmpi.problems import prepare
-from gcmpi.run import Run, assignment_matrix, build
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.learning import prepare
 from gcmpi.training import Worker
 
 ENCODINGS = {"equal": "stacked", "general": "exact-trained"}

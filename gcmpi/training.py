@@ -13,13 +13,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, BoolArray, Code, IntArray, combine, message_length
-from gcmpi.codebook import CodeBook
-from gcmpi.decoding import Decoder
+from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
+from gcmpi.codes.code import Code, combine, message_length
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.learning import AnyRows, Dataset, Problem, in_memory, partition
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
-from gcmpi.optimizers import Optimizer
-from gcmpi.problems import AnyRows, Dataset, Problem, in_memory, partition
+from gcmpi.learning.optimizers import Optimizer
 from gcmpi.registry import REGISTRIES, OwnPartError
 from gcmpi.stragglers import StragglerModel
 from gcmpi.switching import Switch

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from gcmpi.experiments.run import Run
 from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import complete
-from gcmpi.run import Run
 
 
 class Four:

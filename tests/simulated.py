@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from gcmpi import recording
+from gcmpi import records as recording
 from gcmpi.environment import SIMULATED
-from gcmpi.experiment import Experiment
-from gcmpi.optimizers import Optimizer
-from gcmpi.run import Run, assignment_matrix, build
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.learning.optimizers import Optimizer
 from gcmpi.training import State, serve
 
 SMALL = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gcmpi.learning import Network, least_squares, mlp, softmax
 from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import Ready, complete
-from gcmpi.problems import Network, least_squares, mlp, softmax
 from gcmpi.reporting import PartWorker
 from gcmpi.training import Worker
 from tests.own_models import Dropping, Four, OnDevice, Taking, with_own

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import gcmpi
-from gcmpi import importing, recording
-from gcmpi.codebook import CodeBook
-from gcmpi.experiment import Experiment
+from gcmpi import importing
+from gcmpi import records as recording
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.experiments.experiment import Experiment
 from gcmpi.registry import (
     ASSIGNMENTS,
     DATASETS,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gcmpi import recording
-from gcmpi.experiment import Experiment
+from gcmpi import records as recording
+from gcmpi.experiments.experiment import Experiment
 from gcmpi.registry import STRAGGLERS
 from gcmpi.training import Iteration
 from tests.simulated import train

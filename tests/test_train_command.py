@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from gcmpi.experiment import Experiment
+from gcmpi.experiments.experiment import Experiment
 from tests.conftest import Run
 
 TINY = ("--assignment", "projective-plane:order=2", "--problem", "softmax", "--dataset",

@@ -36,10 +36,11 @@ from typing import Any
 import mpi4py
 import numpy as np
 
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
+from gcmpi.formats import storage
 from gcmpi.training import Message, Replies
 from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, storage
+from gcmpi.wire import Wire
 
 # libfabric's transport of Open MPI costs a second at start-up and gains nothing on one host
 os.environ.setdefault("OMPI_MCA_btl", "^ofi")

@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gcmpi.code import BoolArray
+    from gcmpi.arrays import BoolArray
     from gcmpi.waiting import StopRule
 
 

@@ -11,7 +11,7 @@ from gcmpi.importing import blame
 
 if TYPE_CHECKING:
     from gcmpi.comm.mpi import World
-    from gcmpi.experiment import Experiment
+    from gcmpi.experiments.experiment import Experiment
 
 
 def follow(world: World, e: Experiment | None = None) -> bool:

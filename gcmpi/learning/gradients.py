@@ -16,11 +16,12 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, IntArray, encode, message_length
+from gcmpi.arrays import AnyArray, Array, IntArray
+from gcmpi.codes.code import encode, message_length
 from gcmpi.learning.batches import Sampling
 from gcmpi.learning.problem import DeviceModel, HostModel, Problem, Ready
-from gcmpi.problems.rows import given, made, prepare, prepared
-from gcmpi.problems.stored import AnyRows, Lazy, in_memory
+from gcmpi.learning.rows import given, made, prepare, prepared
+from gcmpi.learning.stored import AnyRows, Lazy, in_memory
 
 
 class Gradients(Protocol):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcmpi import environment
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
 
 INSTALL = "pip install jax"
 SETTINGS = {

@@ -38,7 +38,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gcmpi.code import AnyArray, message_length
+from gcmpi.arrays import AnyArray
+from gcmpi.codes.code import message_length
 
 NEEDED = ("d", "initial", "loss", "gradient")
 ON_DEVICE = ("rows", "load", "gradient", "host")

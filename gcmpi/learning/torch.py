@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcmpi import environment
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
 from gcmpi.learning.problem import determination
 
 if TYPE_CHECKING:

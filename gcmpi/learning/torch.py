@@ -220,7 +220,8 @@ class _Network:
     def gradient(self, loss: Callable[[Any, Any], Any], X: Any, Y: Any, seed: int | None) -> Any:
         """Return the gradient in training mode, (d,)."""
         torch = _torch()
-        self.module.train()
+        if not self.module.training:
+            self.module.train()
         if seed is None:
             value = loss(self.module(X), Y)
         else:

@@ -250,7 +250,8 @@ class DeviceGradients:
     def _gradient(self, position: int, *, whole: bool = False) -> Any:
         chosen = None if whole else self.rows.chosen(self._t, position)
         rows = self._put(position, self.rows.slices[position], chosen)
-        return self.problem.gradient(rows, self.rows.generator(self._t, position))
+        drawn = self.rows.generator(self._t, position) if self.problem.draws else None
+        return self.problem.gradient(rows, drawn)
 
     def _put(self, key: int | None, where: slice, chosen: IntArray | None) -> Any:
         """Return rows on the device, `chosen` ones of those that are `where`."""

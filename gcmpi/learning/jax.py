@@ -108,9 +108,9 @@ class JaxProblem:
         """Put parameters on the device."""
         self._built.load(theta)
 
-    def gradient(self, rows: tuple[Any, Any], rng: np.random.Generator) -> Any:
+    def gradient(self, rows: tuple[Any, Any], rng: np.random.Generator | None = None) -> Any:
         """Return the gradient of the SUM of the losses as a jax array, (d,)."""
-        seed = int(rng.integers(2**31)) if self.draws else None
+        seed = int(rng.integers(2**31)) if rng is not None and self.draws else None
         return self._built.gradient(*rows, seed)
 
     def add(self, total: Any, g: Any, weights: AnyArray) -> Any:

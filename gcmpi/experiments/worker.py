@@ -74,7 +74,7 @@ def _worker(
         rehearse = part_worker.rehearse
         work = partial(reporting.work, MpiReportLink(*ends, part_worker.load), part_worker)
     else:
-        worker = training.Worker(i, problem, rows, shared.family, shared.sampling)
+        worker = training.Worker(i, problem, rows, shared.schemes, shared.sampling)
         rehearse = worker.rehearse
         work = partial(training.work, MpiLink(*ends), worker)
     with blame(f"problem {name}"):

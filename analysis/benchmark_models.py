@@ -215,7 +215,7 @@ def measure(rival: Rival, rounds: int, clock: Clock) -> tuple[int, Array]:
         for encoding in ENCODINGS.values():
             run = run_of(rival, encoding, m)
             theta, shard = run.theta, next(run.shards())
-            worker = Worker(0, run.shared.problem, shard, run.shared.family)
+            worker = Worker(0, run.shared.problem, shard, run.shared.schemes)
             if first is None:
                 d, first = theta.size, worker.gradients
                 X, y = np.asarray(first.rows.X), np.asarray(shard.y)

@@ -43,7 +43,7 @@ def measure(run: Run, repeats: int) -> Array:
     if not isinstance(problem, Network):
         raise TypeError("this benchmark is of gcmpi's own networks: see benchmark_models.py")
     shard = next(run.shards())
-    worker = Worker(0, problem, shard, run.shared.family)
+    worker = Worker(0, problem, shard, run.shared.schemes)
     X, Y = prepare(shard.X, problem.dtype), problem.targets(in_memory(shard.y))
     slices = partition(len(data.X), run.A.shape[0])
     held = [slices[j] for j in np.flatnonzero(run.A[:, 0])]

@@ -119,7 +119,7 @@ def with_net(run, net):
     own = complete(net, run.experiment.dtype)
     check(own, run.dataset.X, run.dataset.y)
     shared = dataclasses.replace(run.shared, problem=own)
-    for m, member in shared.family.items():
-        wire = dataclasses.replace(member.wire, length=-(-own.d // m))
-        shared.family[m] = dataclasses.replace(member, wire=wire)
+    for m, scheme in shared.schemes.items():
+        wire = dataclasses.replace(scheme.wire, length=-(-own.d // m))
+        shared.schemes[m] = dataclasses.replace(scheme, wire=wire)
     return dataclasses.replace(run, shared=shared)

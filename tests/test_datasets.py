@@ -22,8 +22,9 @@ from gcmpi.learning import checks as checks_module
 from gcmpi.learning.datasets import canonical, from_value
 from gcmpi.learning.rows import pieces
 from gcmpi.learning.stored import Table
-from gcmpi.training import Iteration, State, serve, shard
+from gcmpi.training import shard
 from tests.conftest import ROOT, Run
+from tests.simulated import follow
 
 
 def rng() -> np.random.Generator:
@@ -521,17 +522,7 @@ def test_a_simulated_run_is_the_same_wherever_rows_are_read(tmp_path, encoding, 
             {**SAME, **more, "encoding": encoding, "dataset": f"{path},where={where}"}
         )
         run = build(e, assignment_matrix(e))
-        rows: list = []
-
-        def record(row: Iteration, state: State, rows: list = rows) -> bool:
-            rows.append(row)
-            return False
-
-        state = serve(
-            run.simulate(), State(0, run.theta), iterations=12, warmup=0, family=run.family,
-            switch=run.switch, rule=run.rule, optimizer=run.optimizer, auditor=run.auditor,
-            record=record,
-        )  # fmt: skip
+        state, rows = follow(run)
         found.append((state.theta, rows))
     (theta, rows), (other, others) = found
     np.testing.assert_array_equal(theta, other)

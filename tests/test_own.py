@@ -246,9 +246,10 @@ def test_all_own_over_mpi_replayed_and_resumed(train: Run, alone: Run, module: P
     assert "mine.py has changed since the run (SHA-256" in resumed.stdout
     with h5py.File(tmp_path / "b.h5") as file:
         environment = dict(file["environment"].attrs)
+        assert "--resume b.h5" in file["environment/resumed_1"].attrs["command"]
+        assert file["environment/resumed_1"].attrs["iteration"] == "5"
         assert len(file["iterations/loss"]) == 8
     assert "--config a.h5" in environment["command"]
-    assert "--resume b.h5" in environment["resumed_by"]
     (tmp_path / "elsewhere").mkdir()
     module.rename(tmp_path / "elsewhere" / "mine.py")
     line = refused(alone("-m", "gcmpi.train", "--config", "b.h5", "--simulate"))

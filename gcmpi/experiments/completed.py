@@ -31,14 +31,16 @@ class CompletedRun(Mapping[str, AnyArray]):
         complete, or interrupted.
     environment
         Command, commit, versions, MPI library, hosts.
+    path
+        Its run file; None without one.
     """
 
     parts: Run
     record: recording.Record
     state: State
-    optimizer_state: Mapping[str, AnyArray]
     description: recording.Description
     status: str
+    path: Path | None = None
 
     @property
     def experiment(self) -> Experiment:
@@ -98,17 +100,15 @@ class CompletedRun(Mapping[str, AnyArray]):
             If it cannot be written.
         """
         target = Path(path)
-        if target.exists() and not overwrite:
-            raise ValueError(f"{target} exists: give another name, or overwrite=True to replace it")
         target.parent.mkdir(parents=True, exist_ok=True)
         recording.write(
             target,
             self.description,
             self.record,
             self.state,
-            self.optimizer_state,
             status=self.status,
             valid=self.valid,
+            overwrite=overwrite,
         )
         return target
 

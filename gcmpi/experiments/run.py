@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,17 @@ from gcmpi.registry import (
 from gcmpi.reporting import PartWorker
 from gcmpi.stragglers import StragglerModel
 from gcmpi.switching import Switch
-from gcmpi.training import Coding, Exchange, Member, Recipe, Shard, Shared, Worker, shard
+from gcmpi.training import (
+    Exchange,
+    Moving,
+    Recipe,
+    Scheme,
+    Shard,
+    Shared,
+    State,
+    Worker,
+    shard,
+)
 from gcmpi.waiting import StopRule
 from gcmpi.wire import Wire
 
@@ -55,20 +65,22 @@ from gcmpi.wire import Wire
 class Run:
     """An experiment's parts, ready to run.
 
-    Attributes
-    ----------
-    alphas
-        For each m what the gradient decoded with s stragglers is divided by, (n + 1,); ones for
-        ``rescale=none`` and for codes that make no promise of unbiasedness.
-    losses
-        For each m the mean of Err_S / (m k) with s stragglers, (n + 1,), if m may change.
+    `optimizer`, `switch` and `rule` are new ones at every look, which remember nothing yet.
     """
 
     experiment: Experiment
     shared: Shared
     dataset: Dataset
-    alphas: Mapping[int, Array]
-    losses: Mapping[int, Array]
+
+    @property
+    def schemes(self) -> Mapping[int, Scheme]:
+        """All that belongs to each m that the run may use."""
+        return self.shared.schemes
+
+    @property
+    def iterations(self) -> int:
+        """How many iterations there are in all."""
+        return self.experiment.iterations
 
     @property
     def A(self) -> AnyArray:
@@ -78,7 +90,7 @@ class Run:
     @property
     def alpha(self) -> Array:
         """What gradients decoded with the largest m are divided by, (n + 1,)."""
-        return self.alphas[self.experiment.m]
+        return self.schemes[self.experiment.m].alpha
 
     @property
     def theta(self) -> AnyArray:
@@ -87,19 +99,20 @@ class Run:
         return self.shared.problem.initial(rng)
 
     @property
-    def family(self) -> dict[int, Coding]:
-        """The codes by m, with new decoders."""
-        family = self.shared.family
-        return {
-            m: Coding(member.codes, _decoder(self.experiment, member.codes), self.alphas[m])
-            for m, member in family.items()
-        }
+    def start(self) -> State:
+        """Where training begins."""
+        return State(0, self.theta, timed_from=self.experiment.warmup)
+
+    def moving(self, exchange: Exchange) -> Moving:
+        """Return new parts that remember nothing yet, and the exchange."""
+        return Moving(self.optimizer, self.switch, self.rule, exchange)
 
     @property
     def switch(self) -> Switch:
         """A new rule that says which m is next."""
         e = self.experiment
-        switch: Switch = SWITCHES.build(e.switch, m=e.m, losses=self.losses)
+        losses = {m: scheme.loss for m, scheme in self.schemes.items()}
+        switch: Switch = SWITCHES.build(e.switch, m=e.m, losses=losses)
         return switch
 
     @property
@@ -123,9 +136,9 @@ class Run:
         """Return what these columns of a run file come to."""
         return figures(columns, self.load, self.experiment.target_accuracy)
 
-    @property
+    @cached_property
     def auditor(self) -> Auditor:
-        """A new auditor."""
+        """What computes the truth about iterations."""
         e = self.experiment
         problem, k = self.shared.problem, self.A.shape[0]
         return Auditor(
@@ -155,7 +168,8 @@ class Run:
             ]
             return SimulatedReportExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
         workers = [
-            Worker(i, s.problem, rows, s.family, s.sampling) for i, rows in enumerate(self.shards())
+            Worker(i, s.problem, rows, s.schemes, s.sampling)
+            for i, rows in enumerate(self.shards())
         ]
         return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
 
@@ -187,7 +201,7 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
         raise ValueError(
             f"--switch {e.switch} chooses among m = 1 to --m: give --m 2 or more, not {e.m}"
         )
-    books = {m: _code_book(e, A, m, stragglers) for m in _family(e)}
+    books = {m: _code_book(e, A, m, stragglers) for m in _every_m(e)}
     if len(books) > 1 and books[e.m].reported:
         raise ValueError(
             f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
@@ -219,11 +233,17 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
             "feedback=false, or a code that stays the same"
         )
     recipes = _recipes(e, dataset, n)
-    members = {m: Member(books[m], wires[m]) for m in books}
-    shared = Shared(problem, members, stragglers, sampling, recipes)
-    alphas = {m: _alpha(e, codes) for m, codes in books.items()}
-    losses = {m: 1 - _shrinkage(codes, 0.0) for m, codes in books.items() if len(books) > 1}
-    run = Run(e, shared, dataset, alphas, losses)
+    schemes = {
+        m: Scheme(
+            codes,
+            wires[m],
+            _decoder(e, codes),
+            _alpha(e, codes),
+            1 - _shrinkage(codes, 0.0) if len(books) > 1 else None,
+        )
+        for m, codes in books.items()
+    }
+    run = Run(e, Shared(problem, schemes, stragglers, sampling, recipes), dataset)
     _ = run.switch  # refuses impossible options
     _try_out(run)
     return run
@@ -278,7 +298,7 @@ def _try_out(run: Run) -> None:
             wire.unpack(sent, wire.pack(out, 0, 0, sent), 0, 0, out)
 
 
-def _family(e: Experiment) -> range:
+def _every_m(e: Experiment) -> range:
     """Return every m that the run may use."""
     return range(e.m if SWITCHES.parse(e.switch).name == "never" else 1, e.m + 1)
 

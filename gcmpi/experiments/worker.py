@@ -68,7 +68,7 @@ def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Call
     if codes.reported:
         worker = reporting.PartWorker(i, problem, rows, codes.m, shared.sampling)
     else:
-        worker = training.Worker(i, problem, rows, shared.family, shared.sampling)
+        worker = training.Worker(i, problem, rows, shared.schemes, shared.sampling)
     own = shared.recipes.get("problem")
     with blame(f"problem {own.text}") if own else contextlib.nullcontext():
         worker.rehearse()

@@ -1,6 +1,7 @@
 """Optimizers: new parameters from parameters and a gradient.
 
-An optimizer keeps its state in `state`, arrays by name, so that a checkpoint can store it.
+An optimizer keeps what it remembers in `state`, arrays by name, so that a checkpoint can store it.
+A step puts new arrays there and leaves the old ones as they are.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import numpy as np
 
 from gcmpi.arrays import AnyArray
 from gcmpi.registry import OPTIMIZERS, called_by_name
+from gcmpi.stateful import NOTHING, Arrays, own_state, restore_own
 
 
 class Optimizer(Protocol):
     """What the training loop asks of an optimizer."""
 
-    state: dict[str, AnyArray]
+    state: Arrays
 
     def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
         """Return the parameters after iteration t, shape (d,), as a new array."""
@@ -29,25 +31,23 @@ class OwnOptimizer:
 
     Attributes
     ----------
-    state
-        The user's `state`, arrays by name, that a checkpoint stores; empty where there is none.
+    restorable
+        Whether a resumed run can be the uninterrupted one: a function, or an object with `state`.
     """
 
     def __init__(self, made: Any) -> None:
         self._made = made
         self._step: Callable[..., object] = getattr(made, "step", made)
-        self._state: dict[str, AnyArray] = {}
+        self.restorable = hasattr(made, "state") or not hasattr(made, "step")
 
     @property
-    def state(self) -> dict[str, AnyArray]:
-        """Arrays by name."""
-        state: dict[str, AnyArray] = getattr(self._made, "state", self._state)
-        return state
+    def state(self) -> Arrays:
+        """Copies of the user's `state`, arrays by name; empty where there is none."""
+        return own_state(self._made)
 
     @state.setter
-    def state(self, value: dict[str, AnyArray]) -> None:
-        if hasattr(self._made, "state"):
-            self._made.state = value
+    def state(self, arrays: Arrays) -> None:
+        restore_own(self._made, arrays, "optimizer")
 
     def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
         """Return the user's step as an array like theta."""
@@ -95,7 +95,7 @@ class GradientDescent:
 
     def __init__(self, rate: float = 0.5) -> None:
         self.rate = _positive("sgd", rate)
-        self.state: dict[str, AnyArray] = {}
+        self.state: Arrays = NOTHING
 
     def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
         """Return theta - rate * gradient."""
@@ -111,13 +111,12 @@ class Momentum:
         self.rate = _positive("momentum", rate)
         self.momentum = _fraction("momentum", "momentum", momentum)
         self.nesterov = nesterov
-        self.state: dict[str, AnyArray] = {}
+        self.state: Arrays = NOTHING
 
     def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
         """Return the parameters after one step."""
-        velocity = self.state.setdefault("velocity", np.zeros_like(theta))
-        velocity *= self.momentum
-        velocity += gradient
+        velocity = self.momentum * self.state.get("velocity", np.zeros_like(theta)) + gradient
+        self.state = {"velocity": velocity}
         moved: AnyArray
         if self.nesterov:
             moved = theta - self.rate * (gradient + self.momentum * velocity)
@@ -134,14 +133,15 @@ class Adam:
         self.rate = _positive("adam", rate)
         self.beta1 = _fraction("adam", "beta1", beta1)
         self.beta2 = _fraction("adam", "beta2", beta2)
-        self.state: dict[str, AnyArray] = {}
+        self.state: Arrays = NOTHING
 
     def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
         """Return the parameters after one step."""
-        first = self.state.setdefault("first", np.zeros_like(theta))
-        second = self.state.setdefault("second", np.zeros_like(theta))
-        first += (1 - self.beta1) * (gradient - first)
-        second += (1 - self.beta2) * (gradient**2 - second)
+        first = self.state.get("first", np.zeros_like(theta))
+        second = self.state.get("second", np.zeros_like(theta))
+        first = first + (1 - self.beta1) * (gradient - first)
+        second = second + (1 - self.beta2) * (gradient**2 - second)
+        self.state = {"first": first, "second": second}
         corrected = self.rate * np.sqrt(1 - self.beta2 ** (t + 1)) / (1 - self.beta1 ** (t + 1))
         moved: AnyArray = theta - theta.dtype.type(corrected) * first / (np.sqrt(second) + 1e-8)
         return moved

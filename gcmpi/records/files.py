@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ from gcmpi import environment
 from gcmpi.arrays import AnyArray, Array, IntArray
 from gcmpi.codes.codebook import CodeBook
 from gcmpi.importing import SCRIPT, Source
-from gcmpi.records.record import FIELDS, Record
+from gcmpi.records.record import Record
 from gcmpi.sentences import words
-from gcmpi.training import State
+from gcmpi.training import FIELDS, State
 from gcmpi.version import VERSION
 
 FORMAT = "gcmpi run 1"
@@ -30,8 +31,14 @@ class Description:
 
     Attributes
     ----------
+    environment
+        Where the run was started, and by which command.
     own
         Where the user's own parts come from, by setting.
+    resumed
+        The same of every resume.
+    writer
+        Who may replace the file.
     """
 
     experiment: str
@@ -45,6 +52,22 @@ class Description:
     created: str = dataclasses.field(
         default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     )
+    resumed: tuple[Mapping[str, str], ...] = ()
+    writer: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+
+    def resume(self, earlier: RunFile) -> Description:
+        """Return the description of a run that goes on here; it keeps where it was started."""
+        here = {**self.environment, "iteration": str(earlier.state.t)}
+        return dataclasses.replace(
+            self,
+            created=earlier.created,
+            environment=earlier.environment,
+            resumed=(*earlier.resumed, here),
+        )
+
+
+class TakenError(ValueError):
+    """A run file that is another run's."""
 
 
 def write(
@@ -52,21 +75,28 @@ def write(
     description: Description,
     record: Record,
     state: State,
-    optimizer_state: Mapping[str, AnyArray],
     *,
     status: str,
     valid: bool,
+    overwrite: bool = True,
 ) -> None:
     """Write a run file, in place of an earlier one only when it is complete on the disk.
 
+    Parameters
+    ----------
+    overwrite
+        Replace a file that exists, whoever's it is.
+
     Raises
     ------
+    TakenError
+        If the file exists and is not to be replaced.
     OSError
         If the file cannot be written.
     """
     import h5py
 
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = _temporary(path)
     try:
         # the newest format that both HDF5 1.14 and 2.0 read
         with h5py.File(temporary, "w", libver=("v108", "v110")) as file:
@@ -75,17 +105,82 @@ def write(
             file.attrs["status"] = status
             file.attrs["created"] = description.created
             file.attrs["valid"] = int(valid)
+            file.attrs["writer"] = description.writer
             _write_experiment(file, description)
             _write_own(file, description.own)
             columns = record.columns
             _write_code(file.create_group("code"), description, columns)
             _write_iterations(file.create_group("iterations"), columns, record.n)
-            _write_final(file.create_group("final"), state, optimizer_state)
+            _write_final(file.create_group("final"), state)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.replace(path)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            claim(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def claim(temporary: Path, path: Path) -> None:
+    """Give a file its name, if no file has that name; both are in one directory.
+
+    Raises
+    ------
+    TakenError
+        If a file has that name.
+    OSError
+        If it cannot be done.
+    """
+    taken = TakenError(f"{path} exists: give another name, or overwrite=True to replace it")
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise taken from None
+    except OSError:  # a file system without hard links
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            raise taken from None
+        temporary.replace(path)
+
+
+def probe(path: Path) -> None:
+    """Find out whether a file can be written there; nothing is left.
+
+    Raises
+    ------
+    OSError
+        If it cannot.
+    """
+    temporary = _temporary(path)
+    temporary.touch()
+    temporary.unlink()
+
+
+def free(path: Path) -> Path:
+    """Return `path`, or the first of path-2, path-3, ... that does not exist."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_stem(f"{path.stem}-{number}")
+    return candidate
+
+
+def writer(path: Path) -> str | None:
+    """Return the token of the run whose file it is; None if it is gone or no run file."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("writer", ""))
+    except OSError:
+        return None
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name beside `path` that no other run uses."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
 def _write_experiment(file: Any, description: Description) -> None:
@@ -95,6 +190,10 @@ def _write_experiment(file: Any, description: Description) -> None:
     surroundings = file.create_group("environment")
     for name, value in description.environment.items():
         surroundings.attrs[name] = value
+    for number, later in enumerate(description.resumed, 1):
+        group = surroundings.create_group(f"resumed_{number}")
+        for name, value in later.items():
+            group.attrs[name] = value
 
 
 def _write_own(file: Any, own: Mapping[str, Source]) -> None:
@@ -142,14 +241,23 @@ def _write_iterations(group: Any, columns: Mapping[str, AnyArray], n: int) -> No
         _dataset(group, name, columns[name], field.long_name, field.units, scales)
 
 
-def _write_final(group: Any, state: State, optimizer_state: Mapping[str, AnyArray]) -> None:
+def _write_final(group: Any, state: State) -> None:
     group.attrs["iteration"] = state.t
     group.attrs["seconds"] = state.seconds
-    parameter = _scale(group, "parameter", np.arange(state.theta.size))
-    _dataset(group, "theta", state.theta, "parameters", scales=(parameter,))
-    for name, value in optimizer_state.items():
-        title = f"state of the optimizer: {name}"
-        _dataset(group, f"optimizer_{name}", value, title, scales=(parameter,))
+    group.attrs["timed_from"] = state.timed_from
+    scales = {state.theta.size: _scale(group, "parameter", np.arange(state.theta.size))}
+
+    def scale(length: int) -> Any:
+        if length not in scales:
+            scales[length] = _scale(group, f"entry_of_{length}", np.arange(length))
+        return scales[length]
+
+    _dataset(group, "theta", state.theta, "parameters", scales=(scales[state.theta.size],))
+    arrays = dict(state.arrays())
+    for name, value in arrays.items():
+        title = f"state of {name.replace('_', ': ', 1)}"
+        _dataset(group, name, value, title, scales=[scale(length) for length in value.shape])
+    group.attrs["arrays"] = "\n".join(arrays)
 
 
 def _scale(group: Any, name: str, values: AnyArray) -> Any:
@@ -182,6 +290,10 @@ class RunFile:
         The data sets of ``/iterations``; without those that an older version did not write.
     simulated
         Whether it ran on a virtual clock.
+    whole
+        Whether it has all that the parts remember; older versions wrote the optimizer's only.
+    environment, resumed
+        Where it was started, and the same of every resume.
     loads : (n,)
         How many subsets each worker holds.
     """
@@ -193,9 +305,15 @@ class RunFile:
     loads: IntArray
     columns: Mapping[str, AnyArray]
     state: State
-    optimizer_state: Mapping[str, AnyArray]
-    command: str
+    whole: bool
+    environment: Mapping[str, str]
+    resumed: tuple[Mapping[str, str], ...]
     own: Mapping[str, Source]
+
+    @property
+    def command(self) -> str:
+        """The command that started it."""
+        return self.environment.get("command", "")
 
     def changed(self, now: Mapping[str, Source]) -> list[str]:
         """Say of which own parts the file's content is another one now, a sentence each."""
@@ -249,29 +367,49 @@ def read(path: Path) -> RunFile:
     check(path)
     try:
         with h5py.File(path, "r") as file:
-            final = file["final"]
-            state = State(
-                int(final.attrs["iteration"]), final["theta"][()], float(final.attrs["seconds"])
-            )
-            prefix, known = "optimizer_", file["iterations"]
+            known, surroundings = file["iterations"], file["environment"]
+            state, whole = _read_final(file["final"])
             return RunFile(
                 file["experiment/toml"].asstr()[()],
                 str(file.attrs["status"]),
                 str(file.attrs["created"]),
-                file["environment"].attrs["mpi_library"] == environment.SIMULATED,
+                surroundings.attrs["mpi_library"] == environment.SIMULATED,
                 file["code/A"][()].sum(axis=0, dtype=np.intp),
                 {name: known[name][()] for name in ("iteration", *FIELDS) if name in known},
                 state,
-                {
-                    name.removeprefix(prefix): final[name][()]
-                    for name in final
-                    if name.startswith(prefix)
-                },
-                str(file["environment"].attrs.get("command", "")),
+                whole,
+                _texts(surroundings),
+                tuple(
+                    _texts(surroundings[f"resumed_{number}"])
+                    for number in range(1, len(surroundings) + 1)
+                ),
                 _read_own(file),
             )
     except (OSError, KeyError) as error:
         raise ValueError(f"cannot read run file {path}: {words(error, path)}") from error
+
+
+def _read_final(group: Any) -> tuple[State, bool]:
+    """Return the state, and whether it is all of it."""
+    whole = "arrays" in group.attrs
+    older = [name for name in group if name.startswith("optimizer_")]
+    parts: dict[str, dict[str, AnyArray]] = {part: {} for part in State.PARTS}
+    for full in str(group.attrs["arrays"]).splitlines() if whole else older:
+        part, _, name = full.partition("_")
+        parts[part][name] = group[full][()]
+    t = int(group.attrs["iteration"])
+    state = State(
+        t,
+        group["theta"][()],
+        float(group.attrs["seconds"]),
+        int(group.attrs.get("timed_from", 0)),
+        **parts,
+    )
+    return state, whole
+
+
+def _texts(group: Any) -> dict[str, str]:
+    return {name: str(value) for name, value in group.attrs.items()}
 
 
 def _read_own(file: Any) -> dict[str, Source]:

@@ -1,57 +1,13 @@
-"""The rows of a run in memory, and what the data sets of ``/iterations`` are."""
+"""The rows of a run in memory, and as columns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from gcmpi.arrays import AnyArray
-from gcmpi.training import Iteration
-
-
-@dataclass(frozen=True)
-class Field:
-    """One data set of ``/iterations``."""
-
-    long_name: str
-    units: str = "1"
-    dtype: str = "f8"
-    by_worker: bool = False
-
-
-FIELDS: Mapping[str, Field] = {
-    "m": Field("communication reduction: messages of d/m numbers", dtype="i8"),
-    "seconds": Field("training time up to the end of the iteration, without audits", "s"),
-    "loss": Field("mean training loss after the iteration"),
-    "accuracy": Field("test accuracy after the iteration"),
-    "gradient_error": Field(
-        "relative error of the gradient, ||g_hat - g|| / ||g||, g over the rows that were used"
-    ),
-    "full_gradient_error": Field(
-        "relative error against the gradient over all rows, mini-batch or not"
-    ),
-    "approximation_error": Field("||B R - F||_F^2, between 0 and m k"),
-    "divisor": Field("what the decoded gradient was divided by (alpha)"),
-    "check": Field(
-        "decoded gradient is what the code promises: 1 yes, 0 no, 255 not audited", dtype="u1"
-    ),
-    "survivors": Field("answer in time", dtype="u1", by_worker=True),
-    "finished": Field("subsets finished when waiting ended", dtype="i4", by_worker=True),
-    "arrival_seconds": Field("answer's arrival, from the iteration's start", "s", by_worker=True),
-    "late_seconds": Field("arrival of an answer that was too late", "s", by_worker=True),
-    "compute_seconds": Field("worker's gradients", "s", by_worker=True),
-    "encode_seconds": Field("worker's encoding", "s", by_worker=True),
-    "delay_seconds": Field("worker's delay by the straggler model", "s", by_worker=True),
-    "exchange_seconds": Field("from the first send to the end of waiting", "s"),
-    "decode_seconds": Field("drawing the code and decoding", "s"),
-    "update_seconds": Field("optimizer", "s"),
-    "bytes_up": Field("received from workers", "byte", "i8"),
-    "bytes_down": Field("sent to workers", "byte", "i8"),
-    "stale_messages": Field("answers to earlier iterations, dropped", dtype="i8"),
-    "warmup": Field("left out of timing tables", dtype="u1"),
-}
+from gcmpi.training import FIELDS, Iteration
 
 
 class Record:

@@ -33,9 +33,11 @@ def run_server(
 ) -> int:
     """Train, print and record; returns the exit status."""
     from gcmpi.commands.train import report
+    from gcmpi.experiments import resume
     from gcmpi.experiments.launch import conduct
 
-    print(report.header(run, surroundings, request.notes), end="")
+    notes = (*request.notes, *resume.notes(run, request.earlier))
+    print(report.header(run, surroundings, notes), end="")
     progress = report.Progress(sys.stdout, request.experiment.iterations)
     progress.begin()
     completed = conduct(
@@ -47,9 +49,10 @@ def run_server(
         output=request.output,
         interrupt=interrupt,
     )
-    print(report.verdict(run, completed.columns, str(request.output), completed.status), flush=True)
+    path = str(completed.path)
+    print(report.verdict(run, completed.columns, path, completed.status), flush=True)
     if completed.status == "interrupted":
-        _complain(f"interrupted; go on with --resume {request.output}")
+        _complain(f"interrupted; go on with --resume {path}")
         return INTERRUPTED
     return VALID if completed.valid else INVALID
 
@@ -57,6 +60,7 @@ def run_server(
 def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
     """Rank 0: read the options, hand out the parts, train."""
     from gcmpi.experiments.launch import lead, refuse
+    from gcmpi.records import TakenError
 
     try:
         request = options.read_request(argv)
@@ -64,11 +68,14 @@ def serve_over_mpi(world: World, argv: list[str], interrupt: Interrupt) -> int:
         refuse(world)
         return _refused(error, argv)
     try:
-        run, exchange, places = lead(world, request.experiment)
+        run, exchange, places = lead(world, request.experiment, earlier=request.earlier)
     except (ValueError, MemoryError) as error:
         return _refused(error, argv)
     surroundings = environment.describe(places, world.library)
-    status = run_server(request, run, exchange, surroundings, interrupt)
+    try:
+        status = run_server(request, run, exchange, surroundings, interrupt)
+    except TakenError as error:  # another run has begun with the same output
+        status = _refused(error, argv)
     if not exchange.close():
         _complain("some workers did not answer at the end: ending them")
         world.abort(status)
@@ -91,15 +98,22 @@ def run_without_mpi(argv: list[str]) -> int:
         if words.print_config:
             print(options.read_experiment(words).toml, end="")
             return VALID
+        from gcmpi.experiments import resume
         from gcmpi.experiments.run import assignment_matrix, build
+        from gcmpi.records import TakenError
 
         request = options.read_request(argv)
         run = build(request.experiment, assignment_matrix(request.experiment))
         exchange = run.simulate()
+        if request.earlier is not None:
+            resume.check(run, request.earlier, exchange)
     except (ValueError, MemoryError) as error:
         return _refused(error, argv)
     surroundings = environment.describe([environment.place()], environment.SIMULATED)
-    return run_server(request, run, exchange, surroundings, Interrupt())
+    try:
+        return run_server(request, run, exchange, surroundings, Interrupt())
+    except TakenError as error:  # another run has begun with the same output
+        return _refused(error, argv)
 
 
 def _refused(error: Exception, argv: list[str]) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gcmpi.commands import parsing
 from gcmpi.sentences import words
 
 if TYPE_CHECKING:
     from gcmpi.experiments.experiment import Experiment
+    from gcmpi.experiments.recorder import Output
     from gcmpi.records import RunFile
 
 WITHOUT_MPI = ("-h", "--help", "--print-config", "--simulate")
@@ -163,7 +164,7 @@ class Request:
     """
 
     experiment: Experiment
-    output: Path
+    output: Output
     earlier: RunFile | None
     notes: tuple[str, ...] = ()
 
@@ -243,6 +244,7 @@ def read_request(argv: list[str]) -> Request:
         If it cannot be done; the message is one sentence for the user.
     """
     from gcmpi import records as recording
+    from gcmpi.experiments.recorder import Output
 
     options = parser().parse_args(argv)
     empty = [name for name in ("config", "output", "resume") if getattr(options, name) == ""]
@@ -268,11 +270,13 @@ def read_request(argv: list[str]) -> Request:
                 f"{path} is complete after {done} iterations: to go on, give --iterations "
                 f"above {done}"
             )
-        return Request(experiment, path, earlier, notes)
+        return Request(experiment, Output(path, "replace"), earlier, notes)
+    taken: Literal["refuse", "replace", "rename"]
     if options.output:
-        path = Path(options.output)
+        path, taken = Path(options.output), "replace" if options.overwrite else "refuse"
     else:
-        path = _free(Path("runs") / f"{experiment.label}-{experiment.digest}-s{experiment.seed}.h5")
+        name = f"{experiment.label}-{experiment.digest}-s{experiment.seed}.h5"
+        path, taken = recording.free(Path("runs") / name), "rename"
     try:
         if path.exists() and not options.overwrite:
             raise ValueError(
@@ -281,29 +285,20 @@ def read_request(argv: list[str]) -> Request:
         _probe(path)
     except OSError as error:
         raise ValueError(f"cannot write --output {path}: {words(error, path)}") from error
-    return Request(experiment, path, None, notes)
+    return Request(experiment, Output(path, taken), None, notes)
 
 
 def _probe(path: Path) -> None:
     """Find out before the run whether its file can be written."""
+    from gcmpi import records as recording
+
     if path.is_dir():
         raise IsADirectoryError("it is a directory")
     made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(path.name + ".tmp")
-        probe.touch()
-        probe.unlink()
+        recording.probe(path)
     finally:
         for folder in made:  # innermost first; the run makes them again when it writes
             if folder.exists():
                 folder.rmdir()
-
-
-def _free(path: Path) -> Path:
-    """Return `path`, or the first of path-2, path-3, ... that does not exist."""
-    free, number = path, 1
-    while free.exists():
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free

@@ -153,7 +153,7 @@ def test_an_error_in_the_users_code_breaks_the_first_law():
     def wrong(A, m):
         return A.no_such_thing
 
-    with pytest.raises(AssertionError, match='wrong breaks the law "runs".*no_such_thing'):
+    with pytest.raises(AssertionError, match=r'wrong breaks the law "runs".*no_such_thing'):
         testing.check_encoding(wrong)
 
 

@@ -244,14 +244,12 @@ def test_a_state_that_lacks_something_is_refused(cut):
     run, path = cut
     with h5py.File(path, "a") as file:
         del file["final/wait_recent"]
-    with pytest.raises(ValueError, match="cannot read run file .*wait_recent"):
+    with pytest.raises(ValueError, match=r"cannot read run file .*wait_recent"):
         recording.read(path)
     with h5py.File(path, "a") as file:
         names = file["final"].attrs["arrays"].split()
         file["final"].attrs["arrays"] = "\n".join(n for n in names if n != "wait_recent")
-    with pytest.raises(
-        ValueError, match="wait rule deadline:auto needs recent, counts, but recent"
-    ):
+    with pytest.raises(ValueError, match="deadline:auto needs recent, counts, but recent"):
         resume.check(run, recording.read(path))
 
 

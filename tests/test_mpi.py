@@ -145,11 +145,17 @@ def test_m_follows_the_stragglers(train: Run, alone: Run, tmp_path: Path) -> Non
     np.testing.assert_array_equal(rows["bytes_up"], rows["survivors"].sum(axis=1) * message)
 
 
+@pytest.mark.parametrize(
+    "code", [(), ("--encoding", "stacked", "--compression", "top-k")], ids=["plain", "top-k"]
+)
 def test_interrupt_checkpoint_resume(
-    mpirun: str, environment: dict[str, str], train: Run, tmp_path: Path
+    mpirun: str, environment: dict[str, str], train: Run, tmp_path: Path, code: tuple[str, ...]
 ) -> None:
-    """SIGUSR1: a readable file and exit status 75; --resume ends where an undisturbed run does."""
-    late = ("--stragglers", "bernoulli:q=0.3", "--wait", "all")
+    """SIGUSR1: a readable file and exit status 75; --resume ends where an undisturbed run does.
+
+    With top-k the workers' memories are fetched for the file, and given back.
+    """
+    late = ("--stragglers", "bernoulli:q=0.3", "--wait", "all", *code)
     work = ("--dataset", "mixture", "--optimizer", "momentum", "--iterations", "200")
     run = (*PLANE2, *QUICK, *work, *late, "--dtype", "float64")
     command = [mpirun, "-n", "8", sys.executable, "-m", "gcmpi.train", *run, "--output", "cut.h5"]
@@ -175,7 +181,9 @@ def test_interrupt_checkpoint_resume(
     )  # fmt: skip
     assert mixed.returncode == 2
     assert "cut.h5 has real seconds: go on without --simulate" in mixed.stderr
-    result(train(8, "--resume", "cut.h5"))
+    resumed = train(8, "--resume", "cut.h5")
+    assert "going on is not the same" not in resumed.stdout
+    result(resumed)
     result(train(8, *run, "--output", "whole.h5"))
     assert len(iterations(tmp_path / "cut.h5")["loss"]) == 200
     np.testing.assert_array_equal(final(tmp_path / "cut.h5"), final(tmp_path / "whole.h5"))

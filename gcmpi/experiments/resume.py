@@ -61,6 +61,11 @@ def notes(run: Run, earlier: RunFile | None) -> list[str]:
             "the run file is of an older version, without what wait rule, compression and answers "
             "on their way were at: going on is not the same as not having stopped"
         ]
+    if earlier.status == "failed":
+        return [
+            f"the run failed in the middle of iteration {earlier.state.t}, which begins anew with "
+            "workers that have done it already: going on is not the same as not having failed"
+        ]
     e, wire = run.experiment, run.shared.wire
     parts = {
         f"optimizer {e.optimizer}": run.optimizer,

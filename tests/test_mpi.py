@@ -189,6 +189,34 @@ def test_interrupt_checkpoint_resume(
     np.testing.assert_array_equal(final(tmp_path / "cut.h5"), final(tmp_path / "whole.h5"))
 
 
+def test_a_checkpoint_of_a_run_that_was_killed(mpi: Run, train: Run, tmp_path: Path) -> None:
+    """What the file had after an iteration is enough, workers' memories included.
+
+    A checkpoint after every iteration, the file of one of them kept: going on from there ends where
+    the run did.
+    """
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import shutil, gcmpi\n"
+        "from gcmpi.experiments import recorder\n"
+        "recorder.CHECKPOINT_SECONDS = 0\n"
+        "def copy(row):\n"
+        "    if row.iteration == 6:\n"
+        "        shutil.copy('run.h5', 'killed.h5')\n"
+        "e = gcmpi.Experiment(assignment='projective-plane:order=2', encoding='stacked',\n"
+        "    problem='softmax', dataset='mixture:rows=200,features=5', compression='top-k',\n"
+        "    optimizer='adam', stragglers='bernoulli:q=0.3', wait='all', iterations=12)\n"
+        "gcmpi.launch(e, observer=copy, output='run.h5')\n"
+    )
+    done = mpi(8, script)
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "killed.h5") as file:
+        assert (file.attrs["status"], file["final"].attrs["iteration"]) == ("running", 6)
+        assert sum(name.endswith("_memory") for name in file["final"]) == 7
+    result(train(8, "--resume", "killed.h5"))
+    np.testing.assert_array_equal(final(tmp_path / "killed.h5"), final(tmp_path / "run.h5"))
+
+
 def test_interrupt_in_the_middle_of_a_long_wait(
     mpirun: str, environment: dict[str, str], tmp_path: Path
 ) -> None:

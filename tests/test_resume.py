@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import dataclass, replace
 
 import h5py
 import numpy as np
 import pytest
 
+import gcmpi
 from gcmpi import recording
 from gcmpi.experiment import Experiment
 from gcmpi.experiments import resume
+from gcmpi.experiments.launch import conduct
 from gcmpi.registry import COMPRESSORS, OPTIMIZERS, STRAGGLERS, WAITING, Spec
 from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.training import State
@@ -232,7 +235,7 @@ def test_a_file_of_an_older_version_goes_on_and_says_that_it_is_not_the_same(cut
     file = recording.read(path)
     assert not file.whole
     (note,) = resume.notes(run, file)
-    assert "of an older version" in note
+    assert note.startswith("an older version wrote the run file")
     exchange = run.simulate()
     resume.check(run, file, exchange)
     part = go_on(run, Part(resume.start(run, file, exchange), dict(file.columns)))
@@ -275,7 +278,7 @@ def test_a_part_of_ones_own_without_state_is_named(tmp_path, setting, part, mess
     path = tmp_path / "run.h5"
     recording.write(path, describe(run), record, part.state, status="interrupted", valid=True)
     (note,) = resume.notes(run, recording.read(path))
-    assert note == f"{message}: going on is exact only if it remembers nothing"
+    assert note == f"{message}: unless it remembers nothing, {resume.MAY_DIFFER}"
 
 
 def test_a_part_of_ones_own_that_has_lost_its_state_is_refused(tmp_path):
@@ -284,3 +287,33 @@ def test_a_part_of_ones_own_that_has_lost_its_state_is_refused(tmp_path):
     other = make(optimizer="tests.own_parts.Forgetful")
     with pytest.raises(ValueError, match="the optimizer has no `state` to put it into"):
         resume.check(other, recording.read(tmp_path / "run.h5"))
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path):
+    e = Experiment.from_settings(SMALL | {"wait": "deadline:auto", "optimizer": "momentum"})
+    path, killed = tmp_path / "run.h5", tmp_path / "killed.h5"
+
+    def copy(row):
+        if row.iteration == 2:
+            shutil.copy(path, killed)
+
+    whole = gcmpi.simulate(e, output=path, observer=copy)
+    file, run = recording.read(killed), build(e, assignment_matrix(e))
+    assert (file.status, file.state.t, file.whole) == ("running", 0, True)
+    assert resume.notes(run, file) == []
+    done = conduct(run, run.simulate(), whole.environment, earlier=file)
+    equal(Part(done.state, done.columns), Part(whole.state, whole.columns))
+
+
+def test_the_resume_of_a_failed_run_says_what_is_done_again(tmp_path):
+    e = Experiment.from_settings(SMALL)
+    path = tmp_path / "run.h5"
+
+    def fail(row):
+        if row.iteration == 2:
+            raise RuntimeError("a full disk")
+
+    with pytest.raises(RuntimeError):
+        gcmpi.simulate(e, output=path, observer=fail)
+    (note,) = resume.notes(build(e, assignment_matrix(e)), recording.read(path))
+    assert "workers may have done a part of iteration 3" in note

@@ -200,7 +200,7 @@ def test_a_resume_says_whether_it_is_exact(alone: Run, tmp_path: Path):
         del file["final"].attrs["arrays"]
     done = alone(*run, "--resume", "run.h5", "--iterations", "9")
     assert done.returncode == 0, done.stderr
-    assert "# note       the run file is of an older version, " in done.stdout
+    assert "# note       an older version wrote the run file, " in done.stdout
     with h5py.File(tmp_path / "run.h5", "a") as file:
         del file["final/wait_counts"]
     line = refused(alone(*run, "--resume", "run.h5", "--iterations", "11"))

@@ -14,10 +14,11 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from gcmpi.code import AnyArray, Array, encode
-from gcmpi.experiment import Experiment
-from gcmpi.problems import Network, in_memory, partition, prepare
-from gcmpi.run import Run, assignment_matrix, build
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.codes.code import encode
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.learning import Network, in_memory, partition, prepare
 from gcmpi.training import Worker
 
 CODES = (

@@ -46,10 +46,11 @@ from typing import TYPE_CHECKING
 from gcmpi.version import VERSION
 
 if TYPE_CHECKING:
-    from gcmpi import assignments, bounds, decoders, encodings, errors, learning, testing
-    from gcmpi.code import Code
-    from gcmpi.ensemble import Ensemble
-    from gcmpi.experiment import Experiment
+    from gcmpi import learning, testing
+    from gcmpi.codes import assignments, bounds, decoders, encodings, errors
+    from gcmpi.codes.code import Code
+    from gcmpi.codes.ensemble import Ensemble
+    from gcmpi.experiments.experiment import Experiment
     from gcmpi.experiments.launch import launch, simulate
     from gcmpi.registry import assignment, decoder, encoding
 
@@ -73,9 +74,9 @@ __all__ = [
     "testing",
 ]
 _HOMES = {
-    "Code": "gcmpi.code",
-    "Ensemble": "gcmpi.ensemble",
-    "Experiment": "gcmpi.experiment",
+    "Code": "gcmpi.codes.code",
+    "Ensemble": "gcmpi.codes.ensemble",
+    "Experiment": "gcmpi.experiments.experiment",
     "assignment": "gcmpi.registry",
     "decoder": "gcmpi.registry",
     "encoding": "gcmpi.registry",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, Code, encode
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.codes.code import Code, encode
+from gcmpi.formats import EPSILON
+from gcmpi.learning import Dataset, Problem, given, made, partition, pieces, prepared
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
 from gcmpi.learning.problem import Ready
-from gcmpi.problems import Dataset, Problem, given, made, partition, pieces, prepared
 from gcmpi.training import GradientAudit, Replies
-from gcmpi.wire import EPSILON, Wire
+from gcmpi.wire import Wire
 
 
 class Auditor:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
 
 Arrays = Mapping[str, AnyArray]
 """Arrays by name."""

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gcmpi.code import Array
+from gcmpi.arrays import Array
 from gcmpi.registry import SWITCHES
 from gcmpi.stateful import NOTHING, Arrays, need
 

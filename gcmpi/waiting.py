@@ -16,7 +16,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from gcmpi.code import Array, BoolArray, Code
+from gcmpi.arrays import Array, BoolArray
+from gcmpi.codes.code import Code
 from gcmpi.registry import WAITING, called_by_name
 from gcmpi.stateful import NOTHING, Arrays, need, own_state, restore_own
 

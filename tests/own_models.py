@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
+from gcmpi.experiments.run import Run
 from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import complete
-from gcmpi.run import Run
 
 
 class Four:
@@ -92,6 +94,17 @@ class Taking(OnDevice):
 
     def take(self, rows, indices):
         return rows[0][indices], rows[1][indices]
+
+
+class Adding(OnDevice):
+    """Adds the parts of gradients to messages itself."""
+
+    def add(self, total, g, weights):
+        length = -(-self.d // len(weights))
+        padded = np.zeros(length * len(weights))
+        padded[: self.d] = g._values
+        added = weights @ padded.reshape(-1, length)
+        return Guarded(added if total is None else total._values + added)
 
 
 def with_own(run: Run, kind, *arguments) -> Run:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from gcmpi import recording
+from gcmpi import records as recording
 from gcmpi.environment import SIMULATED
-from gcmpi.experiment import Experiment
 from gcmpi.experiments import resume
-from gcmpi.run import Run, assignment_matrix, build
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import Run, assignment_matrix, build
 from gcmpi.training import Exchange, Iteration, State
 from gcmpi.training import train as gcmpi_train
 

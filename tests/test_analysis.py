@@ -16,7 +16,7 @@ from matplotlib.text import Text
 
 from analysis import panels, show_run
 from analysis.load import load
-from gcmpi import recording
+from gcmpi import records as recording
 from tests.conftest import ROOT
 from tests.simulated import train
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gcmpi import seeds
-from gcmpi.experiment import Experiment
-from gcmpi.problems import Dataset, StoredRows, in_memory, load, prepared
-from gcmpi.problems import checks as checks_module
-from gcmpi.problems.datasets import canonical, from_value
-from gcmpi.problems.rows import pieces
-from gcmpi.problems.stored import Table
-from gcmpi.run import assignment_matrix, build
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import assignment_matrix, build
+from gcmpi.learning import Dataset, StoredRows, in_memory, load, prepared
+from gcmpi.learning import checks as checks_module
+from gcmpi.learning.datasets import canonical, from_value
+from gcmpi.learning.rows import pieces
+from gcmpi.learning.stored import Table
 from gcmpi.training import shard
 from tests.conftest import ROOT, Run
 from tests.simulated import follow
@@ -368,7 +368,7 @@ def test_what_a_function_of_ones_own_may_return():
     assert numbers.y.dtype.kind == "f"
     with pytest.raises(ValueError, match=r"dataset mydata.digits has .*classes=0 is for targets"):
         from_value("mydata.digits", Dataset(X, y + 1, X, y, 2), rng())
-    with pytest.raises(ValueError, match=r"return a gcmpi.problems.Dataset with classes=0"):
+    with pytest.raises(ValueError, match=r"return a gcmpi.learning.Dataset with classes=0"):
         from_value("mydata.digits", (X, -y), rng())
 
 

@@ -7,10 +7,10 @@ import pickle
 import numpy as np
 import pytest
 
+from gcmpi.learning import prepare
 from gcmpi.learning.gradients import check
 from gcmpi.learning.jax import problem
 from gcmpi.learning.problem import complete
-from gcmpi.problems import prepare
 from gcmpi.training import Worker
 from tests.own_models import with_net
 from tests.test_training import make, train

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gcmpi.learning import Network, least_squares, mlp, softmax
 from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import Ready, complete
-from gcmpi.problems import Network, least_squares, mlp, softmax
 from gcmpi.reporting import PartWorker
 from gcmpi.training import Worker
-from tests.own_models import Dropping, Four, OnDevice, Taking, with_own
+from tests.own_models import Adding, Dropping, Four, OnDevice, Taking, with_own
 from tests.test_training import make, train
 
 
@@ -170,7 +170,7 @@ CODES = [
 ]
 
 
-@pytest.mark.parametrize("kind", [Four, Dropping, OnDevice, Taking])
+@pytest.mark.parametrize("kind", [Four, Dropping, OnDevice, Taking, Adding])
 @pytest.mark.parametrize("settings", CODES, ids=lambda s: f"{s['encoding']}-m{s['m']}")
 @pytest.mark.parametrize("batch", ["1", "rows:9"])
 def test_every_seam_trains_and_passes_audits(kind, settings, batch):

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import gcmpi
-from gcmpi import importing, recording
-from gcmpi.codebook import CodeBook
-from gcmpi.experiment import Experiment
+from gcmpi import importing
+from gcmpi import records as recording
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.experiments.experiment import Experiment
 from gcmpi.registry import (
     ASSIGNMENTS,
     DATASETS,
@@ -128,7 +129,9 @@ def test_every_kind_of_part_can_be_a_users_own(setting, text):
 
 def test_own_parts_equal_ours():
     """The same mathematics under a user's name gives the same run."""
-    ours = gcmpi.simulate(Experiment(**SMALL, decoder="least-squares", optimizer="sgd:rate=0.1"))
+    ours = gcmpi.simulate(
+        Experiment(**{**SMALL, "decoder": "least-squares", "optimizer": "sgd:rate=0.1"})
+    )
     own = {"decoder": own_parts.plain_decoder, "optimizer": own_parts.step,
            "encoding": gcmpi.encodings.stacked}  # fmt: skip
     theirs = gcmpi.simulate(Experiment(**{**SMALL, **own}))

@@ -10,13 +10,13 @@ import pytest
 import xarray as xr
 
 import gcmpi
-from gcmpi import recording
+from gcmpi import records as recording
 from gcmpi.environment import SIMULATED
-from gcmpi.experiment import Experiment
+from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.launch import conduct
 from gcmpi.experiments.recorder import Output
+from gcmpi.experiments.run import assignment_matrix, build
 from gcmpi.registry import STRAGGLERS
-from gcmpi.run import assignment_matrix, build
 from gcmpi.training import Iteration
 from tests.simulated import SMALL, train
 
@@ -532,7 +532,7 @@ def test_of_many_processes_one_gets_the_name(tmp_path, links):
     target = tmp_path / "run.h5"
     script = (
         "import sys, time, pathlib\n"
-        "from gcmpi.recording import TakenError, claim\n"
+        "from gcmpi.records import TakenError, claim\n"
         "def none(self, other): raise OSError('no hard links')\n"
         f"if not {links}: pathlib.Path.hardlink_to = none\n"
         "mine = pathlib.Path(sys.argv[1]); mine.write_text(mine.name)\n"

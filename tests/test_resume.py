@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import gcmpi
-from gcmpi import recording
-from gcmpi.experiment import Experiment
+from gcmpi import records as recording
 from gcmpi.experiments import resume
+from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.launch import conduct
+from gcmpi.experiments.run import Run, assignment_matrix, build
 from gcmpi.registry import COMPRESSORS, OPTIMIZERS, STRAGGLERS, WAITING, Spec
-from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.training import State
 from tests.simulated import describe, follow
 

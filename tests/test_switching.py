@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulated import train
 
-from gcmpi import recording
+from gcmpi import records as recording
 from gcmpi.registry import SWITCHES
 from gcmpi.switching import Observed
 

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from gcmpi import recording
+from gcmpi import records as recording
 from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import complete
 from gcmpi.learning.torch import problem

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from gcmpi import seeds
-from gcmpi.code import Code
-from gcmpi.experiment import Experiment
-from gcmpi.problems import partition, prepare
-from gcmpi.run import Run, assignment_matrix, build
+from gcmpi.codes.code import Code
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.learning import partition, prepare
 from gcmpi.training import Exchange, Replies, Worker
 from tests.simulated import follow as train
 

@@ -39,11 +39,12 @@ from typing import Any
 import mpi4py
 import numpy as np
 
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
+from gcmpi.formats import storage
 from gcmpi.stateful import NOTHING, Arrays
 from gcmpi.training import Message, Replies
 from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, remembered, restore, storage
+from gcmpi.wire import Wire, remembered, restore
 
 # libfabric's transport of Open MPI costs a second at start-up and gains nothing on one host
 os.environ.setdefault("OMPI_MCA_btl", "^ofi")
@@ -339,9 +340,13 @@ class MpiExchange:
             if time.perf_counter() > give_up:
                 return False
             time.sleep(SERVER_SLEEP[1])
+        self.free()
+        return True
+
+    def free(self) -> None:
+        """Give the receives back to MPI; nothing is on its way."""
         for receive in self._requests[: self.n]:
             receive.Free()
-        return True
 
     def _completed(self) -> list[int]:
         """Return the workers whose result has arrived since the last call."""

@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
+from gcmpi.formats import storage
 from gcmpi.stateful import Arrays, need
 from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Replies, Worker
 from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, remembered, restore, storage
+from gcmpi.wire import Wire, remembered, restore
 
 
 class SimulatedExchange:

@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, BoolArray
-from gcmpi.codebook import CodeBook
+from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.formats import storage
 from gcmpi.reporting import PartWorker, seconds_needed
 from gcmpi.stateful import Arrays
 from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Replies, Report
 from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, remembered, restore, storage
+from gcmpi.wire import Wire, remembered, restore
 
 
 class SimulatedReportExchange:

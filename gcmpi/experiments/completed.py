@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcmpi import recording
-from gcmpi.code import AnyArray
-from gcmpi.experiment import Experiment
-from gcmpi.recording.figures import Figures, problems, warnings
-from gcmpi.run import Run
+from gcmpi import records as recording
+from gcmpi.arrays import AnyArray
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import Run
+from gcmpi.records.figures import Figures, problems, warnings
 from gcmpi.training import State
 
 

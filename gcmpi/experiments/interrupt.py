@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gcmpi.code import AnyArray, BoolArray
+    from gcmpi.arrays import AnyArray, BoolArray
     from gcmpi.stateful import Arrays
     from gcmpi.training import Exchange, Replies
     from gcmpi.waiting import StopRule

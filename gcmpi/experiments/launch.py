@@ -15,15 +15,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gcmpi import environment, recording
-from gcmpi.experiment import Experiment
+from gcmpi import environment
+from gcmpi import records as recording
 from gcmpi.experiments import resume
 from gcmpi.experiments.completed import CompletedRun
+from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.interrupt import Interrupt, Interrupted, WatchedExchange
 from gcmpi.experiments.recorder import Observer, Output, RunRecorder
+from gcmpi.experiments.run import Run, assignment_matrix, build
 from gcmpi.experiments.worker import follow
 from gcmpi.importing import OwnPartError
-from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.sentences import words
 from gcmpi.training import Exchange, train
 
@@ -192,6 +193,7 @@ def lead(
     refused = [(rank, said) for rank, said in enumerate(answers, 1) if isinstance(said, str)]
     world.hand_out([not refused] * (world.size - 1))
     if refused:
+        exchange.free()
         rank, said = refused[0]
         raise OwnPartError(f"rank {rank} (worker {rank - 1}): {said}")
     return run, exchange, [environment.place(), *answers]
@@ -302,7 +304,7 @@ def check_ranks(experiment: Experiment, n: int, size: int) -> None:
 
 def _alternative(experiment: Experiment, size: int) -> str:
     """Suggest an assignment for the ranks there are: of the same family, if one is near."""
-    from gcmpi import assignments
+    from gcmpi.codes import assignments
 
     if size < 2:
         return ""

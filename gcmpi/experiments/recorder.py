@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gcmpi import environment, recording
+from gcmpi import environment
+from gcmpi import records as recording
 from gcmpi.experiments.completed import CompletedRun
 from gcmpi.experiments.interrupt import Interrupt
-from gcmpi.recording.files import writer
-from gcmpi.run import Run
+from gcmpi.experiments.run import Run
+from gcmpi.records.files import writer
 from gcmpi.training import Exchange, Iteration, State
 
 CHECKPOINT_SECONDS = 60.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gcmpi.recording import RunFile
-from gcmpi.run import Run
+from gcmpi.experiments.run import Run
+from gcmpi.records import RunFile
 from gcmpi.training import Exchange, State
 
 MAY_DIFFER = "the resumed run may differ from an uninterrupted one"

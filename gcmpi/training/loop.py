@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, Code, combine
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.codes.code import Code, combine
 from gcmpi.training.iteration import Audit, Decoding, Iteration, Outcome
 from gcmpi.training.messages import Exchange, Replies
 from gcmpi.training.scheme import Scheme

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, BoolArray, IntArray
+from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
 from gcmpi.stateful import Arrays
 from gcmpi.waiting import StopRule
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi.code import Array, BoolArray, Code, message_length
-from gcmpi.codebook import CodeBook
-from gcmpi.decoding import Decoder
+from gcmpi.arrays import Array, BoolArray
+from gcmpi.codes.code import Code, message_length
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.learning import Problem
 from gcmpi.learning.batches import EVERYTHING, Sampling
-from gcmpi.problems import Problem
 from gcmpi.registry import REGISTRIES, OwnPartError
 from gcmpi.stragglers import StragglerModel
 from gcmpi.wire import Wire

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from gcmpi.code import AnyArray
-from gcmpi.optimizers import Optimizer
+from gcmpi.arrays import AnyArray
+from gcmpi.learning.optimizers import Optimizer
 from gcmpi.stateful import Arrays
 from gcmpi.switching import Switch
 from gcmpi.training.messages import Exchange

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gcmpi.code import AnyArray, IntArray
+from gcmpi.arrays import AnyArray, IntArray
+from gcmpi.learning import AnyRows, Dataset, Problem, in_memory, partition
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
-from gcmpi.problems import AnyRows, Dataset, Problem, in_memory, partition
 from gcmpi.stragglers import StragglerModel
 from gcmpi.training.messages import Link, Message
 from gcmpi.training.scheme import Scheme

@@ -135,7 +135,7 @@ def claim(temporary: Path, path: Path) -> None:
     OSError
         If it cannot be done.
     """
-    taken = TakenError(f"{path} exists: give another name, or overwrite=True to replace it")
+    taken = TakenError(f"{path} exists: give another name, or overwrite=True (--overwrite)")
     try:
         path.hardlink_to(temporary)
     except FileExistsError:

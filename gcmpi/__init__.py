@@ -24,6 +24,7 @@ A part is a text (``"projective-plane:order=5"``), the dotted name of one's own
 =====================  ==========================================================================
 `Experiment`           all that fixes a run
 `launch`, `simulate`   run it over MPI, or in this process; both return a run with every column
+`CodedLoop`            training in a loop and a framework of one's own, on the workers only
 `Ensemble`, `Code`     the codes that an encoding makes on an assignment; one of them
 `assignments`          who holds what: one function a construction
 `encodings`            what is sent: one function a construction
@@ -50,12 +51,14 @@ if TYPE_CHECKING:
     from gcmpi.code import Code
     from gcmpi.ensemble import Ensemble
     from gcmpi.experiment import Experiment
+    from gcmpi.experiments.coded_loop import CodedLoop
     from gcmpi.experiments.launch import launch, simulate
     from gcmpi.registry import assignment, decoder, encoding
 
 __version__ = VERSION
 __all__ = [
     "Code",
+    "CodedLoop",
     "Ensemble",
     "Experiment",
     "__version__",
@@ -74,6 +77,7 @@ __all__ = [
 ]
 _HOMES = {
     "Code": "gcmpi.code",
+    "CodedLoop": "gcmpi.experiments.coded_loop",
     "Ensemble": "gcmpi.ensemble",
     "Experiment": "gcmpi.experiment",
     "assignment": "gcmpi.registry",

@@ -26,7 +26,7 @@ from gcmpi.learning.batches import Sampling
 from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import complete
 from gcmpi.optimizers import Optimizer
-from gcmpi.problems import Dataset, datasets, load
+from gcmpi.problems import Dataset, Problem, datasets, load
 from gcmpi.recording.figures import Figures, figures
 from gcmpi.registry import (
     ASSIGNMENTS,
@@ -170,8 +170,20 @@ def assignment_matrix(experiment: Experiment) -> AnyArray:
     return A
 
 
-def build(experiment: Experiment, A: AnyArray) -> Run:
+def build(
+    experiment: Experiment,
+    A: AnyArray,
+    *,
+    problem: Problem | None = None,
+    dataset: Dataset | None = None,
+) -> Run:
     """Build the parts of an experiment whose assignment matrix is A.
+
+    Parameters
+    ----------
+    problem, dataset
+        Used in place of the experiment's, which are then neither built nor tried; a `problem` is
+        complete, and pickled for the workers.
 
     Raises
     ------
@@ -193,13 +205,18 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
         )
     WAITING.build(e.wait).begin(books[e.m].code(0))
     OPTIMIZERS.build(e.optimizer)
-    dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
+    if dataset is None:
+        dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
     slices = datasets.partition(len(dataset.X), k)
     sampling = Sampling(e.seed, e.batch)
     sampling.check([rows.stop - rows.start for rows in slices])
-    problem = complete(PROBLEMS.build(e.problem, **_of_rows(e, dataset)), e.dtype)
-    with blame(f"problem {e.problem}"):
-        check(problem, dataset.X[:1], dataset.y[:1])
+    recipes = _recipes(e, dataset, n)
+    if problem is None:
+        problem = complete(PROBLEMS.build(e.problem, **_of_rows(e, dataset)), e.dtype)
+        with blame(f"problem {e.problem}"):
+            check(problem, dataset.X[:1], dataset.y[:1])
+    else:
+        recipes.pop("problem", None)
     if e.m > problem.d:
         raise ValueError(
             f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
@@ -216,7 +233,6 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
             f"nothing when the code changes in every iteration, as with {changes}: give "
             "feedback=false, or a code that stays the same"
         )
-    recipes = _recipes(e, dataset, n)
     members = {m: Member(books[m], wires[m]) for m in books}
     shared = Shared(problem, members, stragglers, sampling, recipes)
     alphas = {m: _alpha(e, codes) for m, codes in books.items()}

@@ -415,7 +415,7 @@ class Auditor(Protocol):
         ...
 
     def quality(self, theta: AnyArray) -> tuple[float, float]:
-        """Return (training loss, test accuracy)."""
+        """Return (training loss, test accuracy); NaN where they were not audited."""
         ...
 
 
@@ -491,7 +491,6 @@ def serve(
         if auditor.due(t):
             audit = auditor.gradient(t, state.theta, code, R, decoded, replies, scale)
             loss, accuracy = auditor.quality(theta)
-            loss = np.inf if np.isnan(loss) else loss  # NaN means: not audited
         state = State(t + 1, theta, seconds)
         over = record(
             Iteration(

@@ -30,7 +30,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import mpi4py
@@ -50,7 +51,7 @@ ANSWER, SILENT, BYE = 0.0, 1.0, 2.0
 UP_HEADER = 6  # kind, iteration, scale, compute, encode and delay seconds
 DOWN_HEADER = 2  # iteration, or STOP, and m
 STOP = -1
-DATA_TAG, SETUP_TAG = 7, 8
+DATA_TAG, SETUP_TAG, QUESTION_TAG = 7, 8, 9
 
 IDLE_SLEEP = (50e-6, 2e-3)  # a worker: seconds between two tests, first and at most
 SERVER_SLEEP = (50e-6, 500e-6)
@@ -63,6 +64,7 @@ class World:
         self.comm = MPI.COMM_WORLD
         self.rank = self.comm.rank
         self.size = self.comm.size
+        self._burst = _progress_calls()
 
     @property
     def library(self) -> str:
@@ -87,6 +89,40 @@ class World:
         while not self.comm.Iprobe(source=source, tag=SETUP_TAG):
             time.sleep(IDLE_SLEEP[1])
         return self.comm.recv(source=source, tag=SETUP_TAG)
+
+    def ask(self, questions: Mapping[int, object]) -> Iterator[tuple[int, Any]]:
+        """Ask workers between two exchanges; yields (worker, answer), asleep until it is there.
+
+        A worker answers when it has sent what it owes: see `MpiLink.called`.
+        """
+        sends = [self._post(question, i + 1) for i, question in questions.items()]
+        for i in questions:
+            there = partial(self.comm.Iprobe, source=i + 1, tag=QUESTION_TAG)
+            while not self._moves(there):
+                time.sleep(IDLE_SLEEP[1])
+            yield i, self.comm.recv(source=i + 1, tag=QUESTION_TAG)
+        MPI.Request.waitall(sends)  # an answer has come to each
+
+    def asked(self) -> bool:
+        """Say whether the server asks this worker something."""
+        return bool(self.comm.Iprobe(source=0, tag=QUESTION_TAG))
+
+    def question(self) -> Any:
+        """Return what the server asks."""
+        return self.comm.recv(source=0, tag=QUESTION_TAG)
+
+    def answer(self, value: object) -> None:
+        """Answer the server's question, asleep until it takes the answer."""
+        send = self._post(value, 0)
+        while not self._moves(lambda: send.test()[0]):
+            time.sleep(IDLE_SLEEP[1])
+
+    def _post(self, value: object, rank: int) -> Any:
+        return self.comm.isend(value, dest=rank, tag=QUESTION_TAG)
+
+    def _moves(self, test: Callable[[], bool]) -> bool:
+        """Test as often as it takes to move what is under way."""
+        return any(test() for _ in range(self._burst))
 
     def abort(self, code: int) -> None:
         """End all ranks with an exit code, whatever they are doing."""
@@ -392,13 +428,20 @@ class MpiLink:
             self._receive.Start()
             self._listening = True
 
-    def _wait(self) -> None:
-        """Sleep until a message has come and the last one is sent."""
+    def called(self, asked: Callable[[], bool]) -> bool:
+        """Sleep until a message has come and the last one is sent, or `asked`; say which it is."""
         self._listen()
         pause = IDLE_SLEEP[0]
         while not (self._test(self._receive) and self._test(self._send)):
+            if asked():
+                return True
             time.sleep(pause)
             pause = min(2 * pause, IDLE_SLEEP[1])
+        return False
+
+    def _wait(self) -> None:
+        """Sleep until a message has come and the last one is sent."""
+        self.called(lambda: False)
 
     def _test(self, request: Any) -> bool:
         return any(request.Test() for _ in range(self._burst))

@@ -26,7 +26,7 @@ from gcmpi.experiments.worker import follow
 from gcmpi.importing import OwnPartError
 from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.sentences import words
-from gcmpi.training import Exchange, Iteration, State, serve
+from gcmpi.training import Auditor, Exchange, Iteration, State, serve
 
 if TYPE_CHECKING:
     from gcmpi.comm.mpi import MpiExchange, World
@@ -68,7 +68,7 @@ def simulate(
         If parts do not fit together, data cannot be read, or the output exists.
     """
     environment.one_blas_thread()
-    path = _output(output, overwrite)
+    path = free_output(output, overwrite)
     run = build(e, assignment_matrix(e))
     surroundings = environment.describe([environment.place()], environment.SIMULATED)
     return conduct(run, run.simulate(), surroundings, observer=observer, output=path)
@@ -114,32 +114,30 @@ def launch(
     environment.one_blas_thread()
     interrupt = Interrupt()
     try:
-        world = _world()
+        world = start_mpi()
         if world.rank:
             interrupt.leave_to_server()
-            with _ending_all(world):
+            with ending_all(world):
                 follow(world, e)
             return None
         try:
-            path = _output(output, overwrite)
+            path = free_output(output, overwrite)
             run, exchange, places = lead(world, e)
         except (ValueError, MemoryError) as error:
             raise RefusedError(words(error)) from error
-        with _ending_all(world):
+        with ending_all(world):
             surroundings = environment.describe(places, world.library)
             completed = conduct(
                 run, exchange, surroundings, observer=observer, output=path, interrupt=interrupt
             )
-            if not exchange.close():
-                environment.complain("some workers did not answer at the end: the job ends here")
-                atexit.register(world.abort, 0)
+            finish(world, exchange)
         return completed
     finally:
         interrupt.restore()
 
 
 @cache
-def _world() -> World:
+def start_mpi() -> World:
     """Start MPI; an exception that ends a rank ends all from now on."""
     from gcmpi.comm.mpi import World
 
@@ -149,7 +147,7 @@ def _world() -> World:
 
 
 @contextlib.contextmanager
-def _ending_all(world: World) -> Iterator[None]:
+def ending_all(world: World) -> Iterator[None]:
     """End all ranks when this one fails: the others would wait for ever."""
     try:
         yield
@@ -158,10 +156,22 @@ def _ending_all(world: World) -> Iterator[None]:
         raise
 
 
+def finish(world: World, exchange: MpiExchange) -> None:
+    """Tell the workers that the run is over; end the job with this script if one is silent."""
+    if not exchange.close():
+        environment.complain("some workers did not answer at the end: the job ends here")
+        atexit.register(world.abort, 0)
+
+
 def lead(
     world: World, e: Experiment, built: Run | None = None
 ) -> tuple[Run, MpiExchange, list[environment.Place]]:
     """Rank 0: build the parts and hand them out; returns when all workers are ready.
+
+    Parameters
+    ----------
+    built
+        The parts, where they are built already.
 
     Raises
     ------
@@ -203,6 +213,7 @@ def conduct(
     surroundings: Mapping[str, str],
     *,
     earlier: recording.RunFile | None = None,
+    auditor: Auditor | None = None,
     observer: Observer | None = None,
     output: Path | None = None,
     interrupt: Interrupt | None = None,
@@ -213,6 +224,8 @@ def conduct(
     ----------
     earlier
         A run to go on with.
+    auditor
+        It audits in place of the run's own.
     output
         The run file; it is written at checkpoints, at the end, and when the run fails.
     interrupt
@@ -272,7 +285,7 @@ def conduct(
             switch=switch,
             rule=rule if interrupt is None else WatchedRule(rule, interrupt),
             optimizer=optimizer,
-            auditor=run.auditor,
+            auditor=run.auditor if auditor is None else auditor,
             record=keep,
         )
     except Interrupted:
@@ -296,7 +309,7 @@ def _tell(observer: Observer | None, row: Iteration, last: bool) -> None:
         observer(row)
 
 
-def _output(output: str | Path | None, overwrite: bool) -> Path | None:
+def free_output(output: str | Path | None, overwrite: bool) -> Path | None:
     """Return the path of the run file; refuse one that exists."""
     if output is None:
         return None

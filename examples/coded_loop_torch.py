@@ -13,13 +13,12 @@ from gcmpi.problems import load
 
 loop = gcmpi.CodedLoop(
     rows=8000,
-    initial=lambda: flat(p.detach() for p in net.parameters()),
+    initial=lambda: flat(p.detach() for p in net.parameters()),  # worker 0 is asked
     assignment="projective-plane:order=2",
     encoding="harmonic",
     m=2,
     optimizer="momentum:rate=0.1",
     stragglers="bernoulli:q=0.1",
-    wait="deadline:auto",
     iterations=40,
     audit_every=20,
 )
@@ -36,6 +35,7 @@ else:
     loss = nn.CrossEntropyLoss(reduction="sum")
 
     def flat(tensors):
+        """Return the numbers of tensors, one tensor after the other."""
         return nn.utils.parameters_to_vector(tensors).numpy()
 
 

@@ -268,12 +268,11 @@ class CodedLoop:
         interrupt.leave_to_server()
         try:
             yield from self._turns
-        except GeneratorExit:
-            self._turns.leave()
+        except GeneratorExit:  # by `break`, or by an exception that is on its way
+            self._turns.left()
             raise
         finally:
             interrupt.restore()
-            atexit.unregister(self._at_exit)
 
     def _at_exit(self) -> None:
         """Let no rank wait for one that has left, or never entered, its loop."""

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gcmpi.code import AnyArray, Array, IntArray, encode, message_length
+from gcmpi.code import AnyArray, Array, IntArray, message_length
 from gcmpi.learning.batches import Sampling
 
 Refuse = Callable[[str], Exception]
+"""Makes the exception for a mistake, of a sentence."""
+Take = Callable[[int, AnyArray, float], None]
+"""Uses the gradient (d,) of a subset, times a scale."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Step:
     theta: AnyArray
     subsets: tuple[int, ...]
     share: Share = field(repr=False)
-    take: Callable[[int, AnyArray], None] = field(repr=False)
+    take: Take = field(repr=False)
     refuse: Refuse = field(repr=False)
     audit: bool = False
     rows: IntArray = field(default_factory=lambda: np.empty(0, np.intp), repr=False)
@@ -142,15 +145,15 @@ class Step:
                 "rows of the step"
             )
         g = self._vector(j, gradient)
-        g = g * self._dtype.type(scale)
-        if not np.isfinite(g).all():
+        # the norm is quick to find, and may be too large for a float where no number is
+        if not np.isfinite(np.dot(g, g) * scale) and not np.isfinite(g * scale).all():
             raise self._refused(
                 f"add({j}, ...) needs finite numbers, but the scaled gradient holds "
-                f"{int(np.count_nonzero(~np.isfinite(g)))} infinities or NaNs (a smaller rate may "
-                "help)"
+                f"{int(np.count_nonzero(~np.isfinite(g * scale)))} infinities or NaNs (a smaller "
+                "rate may help)"
             )
         self._left.discard(j)
-        self.take(j, g)
+        self.take(j, g, scale)
 
     def report(self, *, loss: float | None = None, accuracy: float | None = None) -> None:
         """Report what an audit found with the parameters `theta`.
@@ -221,34 +224,40 @@ class Step:
 
 
 class Encoder:
-    """A worker's message, to which subset gradients are added.
+    """A worker's message, to which subset gradients are added; used again in every iteration.
 
     Parameters
     ----------
-    coefficients : (m, delta_i)
-        Of the worker's subsets.
+    m, d, dtype
+        The m of the code, number and type of the parameters.
     subsets
-        Their numbers, in the same order.
-    d, dtype
-        Number and type of the parameters.
+        The worker's subsets.
 
     Attributes
     ----------
     y : (ceil(d / m),)
         The message.
     seconds
-        Spent on encoding.
+        Spent on encoding since `begin`.
     """
 
-    def __init__(
-        self, coefficients: Array, subsets: tuple[int, ...], d: int, dtype: npt.DTypeLike
-    ) -> None:
-        self.y: AnyArray = np.zeros(message_length(d, len(coefficients)), dtype)
+    def __init__(self, m: int, d: int, dtype: npt.DTypeLike, subsets: tuple[int, ...]) -> None:
+        self._subsets = subsets
+        self.y: AnyArray = np.zeros(message_length(d, m), dtype)
+        self._term = np.empty_like(self.y)
         self.seconds = 0.0
-        self._columns = {j: coefficients[:, at, None] for at, j in enumerate(subsets)}
 
-    def take(self, j: int, g: AnyArray) -> None:
-        """Add the gradient of subset j, shape (d,)."""
+    def begin(self, coefficients: Array) -> None:
+        """Begin a message with the coefficients (m, delta_i) of an iteration."""
+        self._columns = dict(zip(self._subsets, coefficients.T, strict=True))
+        self.y[...] = 0
+        self.seconds = 0.0
+
+    def take(self, j: int, g: AnyArray, scale: float) -> None:
+        """Add the gradient (d,) of subset j, times a scale."""
         started = time.perf_counter()
-        self.y += encode(self._columns[j], g[None])
+        for u, c in enumerate(self._columns[j]):
+            part = g[u * self.y.size : (u + 1) * self.y.size]
+            term = np.multiply(part, g.dtype.type(c * scale), out=self._term[: part.size])
+            self.y[: part.size] += term
         self.seconds += time.perf_counter() - started

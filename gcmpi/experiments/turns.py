@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,6 +21,9 @@ from gcmpi.training import Message, Shared
 
 if TYPE_CHECKING:
     from gcmpi.comm.mpi import MpiLink, World
+
+GRACE = 0.5
+"""Seconds that a worker has to tell why it leaves its loop."""
 
 
 class Turns:
@@ -90,12 +94,19 @@ class Turns:
         step.finish()
         self._current = None
 
+    def left(self) -> None:
+        """End all ranks soon if the run is not over: by then an exception has ended them itself."""
+        timer = threading.Timer(GRACE, self.leave)
+        timer.daemon = True
+        timer.start()
+
     def leave(self) -> None:
         """End all ranks if the run is not over: they would wait for this worker."""
-        if self._current is not None:
+        step, self._current = self._current, None
+        if step is not None:
             environment.complain(
-                f"{self._place} left its loop in iteration {self._current.t}, so all ranks end "
-                "here: a run ends after iterations= or at target_accuracy="
+                f"{self._place} left its loop in iteration {step.t}, so all ranks end here: a run "
+                "ends after iterations= or at target_accuracy="
             )
             self._world.abort(2)
 
@@ -145,7 +156,9 @@ class Desk:
         self._codes = {m: member.codes for m, member in shared.family.items()}
         for codes in self._codes.values():  # imports what draws codes, before the first iteration
             codes.coefficients(0, self._i)
-        self._subsets = tuple(map(int, shared.codes.subsets(self._i)))
+        subsets = self._subsets = tuple(map(int, shared.codes.subsets(self._i)))
+        model = shared.problem
+        self._encoders = {m: Encoder(m, model.d, model.dtype, subsets) for m in self._codes}
 
     def link(self) -> MpiLink:
         """Return the way to the server."""
@@ -162,8 +175,8 @@ class Desk:
 
     def step(self, t: int, m: int, theta: AnyArray) -> tuple[Step, Encoder]:
         """Return an iteration's step, and the message that its gradients make."""
-        coefficients = self._codes[m].coefficients(t, self._i)
-        encoder = Encoder(coefficients, self._subsets, theta.size, theta.dtype)
+        encoder = self._encoders[m]
+        encoder.begin(self._codes[m].coefficients(t, self._i))
         theta = theta.copy()  # a view of a receive buffer
         step = Step(t, m, theta, self._subsets, self._share, encoder.take, self._refuse)
         return step, encoder
@@ -177,7 +190,11 @@ class Desk:
     def audit(self, question: Question) -> tuple[Step, Callable[[], list[AnyArray] | Values]]:
         """Return a step that answers the server's question, and what gives the answer."""
         q, taken = question, dict[int, AnyArray]()
-        common = (self._share, taken.__setitem__, self._refuse)
+
+        def keep(j: int, g: AnyArray, scale: float) -> None:
+            taken[j] = g * g.dtype.type(scale)
+
+        common = (self._share, keep, self._refuse)
         if q.quality:
             rows = self._share.of(q.subsets)
             step = Step(q.t, q.m, q.theta, (), *common, audit=True, rows=rows, timed=False)

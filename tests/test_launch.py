@@ -109,6 +109,7 @@ def test_the_face_is_frozen():
     parameters = {
         "launch": ["e", "observer", "output", "overwrite"],
         "simulate": ["e", "observer", "output", "overwrite"],
+        "CodedLoop": ["rows", "initial", "code", "settings"],
         "Ensemble": ["A", "m", "encoding", "odds", "seed"],
         "Code": ["A", "B", "m"],
         "encoding": ["redrawn", "unbiased", "exact", "tolerant", "decoder", "theorem"],

@@ -15,8 +15,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from gcmpi import errors, seeds
+from gcmpi.arrays import Array, IntArray
 from gcmpi.assignments import projective_plane
-from gcmpi.code import Array, IntArray
 from gcmpi.encodings import random_diagonal
 
 CURVE = (1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 19, 20, 22)

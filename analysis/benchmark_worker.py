@@ -14,10 +14,11 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from gcmpi.code import AnyArray, Array, encode
-from gcmpi.experiment import Experiment
-from gcmpi.problems import Network, in_memory, partition, prepare
-from gcmpi.run import Run, assignment_matrix, build
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.codes.code import encode
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.learning import Network, in_memory, partition, prepare
 from gcmpi.training import Worker
 
 CODES = (
@@ -42,7 +43,7 @@ def measure(run: Run, repeats: int) -> Array:
     if not isinstance(problem, Network):
         raise TypeError("this benchmark is of gcmpi's own networks: see benchmark_models.py")
     shard = next(run.shards())
-    worker = Worker(0, problem, shard, run.shared.family)
+    worker = Worker(0, problem, shard, run.shared.schemes)
     X, Y = prepare(shard.X, problem.dtype), problem.targets(in_memory(shard.y))
     slices = partition(len(data.X), run.A.shape[0])
     held = [slices[j] for j in np.flatnonzero(run.A[:, 0])]

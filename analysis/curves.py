@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-from gcmpi.code import Array
+from gcmpi.arrays import Array
 
 Columns = Mapping[str, Array]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from gcmpi import bounds, errors
 from gcmpi.assignments import projective_plane
-from gcmpi.ensemble import Ensemble
+from gcmpi.codes.ensemble import Ensemble
 
 M = 2
 COUNTS = (1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 19, 20, 22)

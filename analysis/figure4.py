@@ -11,7 +11,7 @@ import numpy as np
 
 from gcmpi import bounds, errors, seeds
 from gcmpi.assignments import coset
-from gcmpi.ensemble import Ensemble
+from gcmpi.codes.ensemble import Ensemble
 
 M, EPSILON = 2, 0.1
 GENERATORS = (0, 1, 3, 9, 20)

@@ -14,8 +14,8 @@ import curves
 import numpy as np
 
 from gcmpi import bounds, errors, seeds
+from gcmpi.arrays import Array
 from gcmpi.assignments import biregular
-from gcmpi.code import Array
 from gcmpi.encodings import random_hadamard, stacked
 
 M = 2

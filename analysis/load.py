@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gcmpi import recording
+from gcmpi import records as recording
+from gcmpi.commands.sweep import read_sweep, run_sweep
 from gcmpi.sentences import words
-from gcmpi.sweep import read_sweep, run_sweep
 
 
 def load(path: str | Path) -> xr.Dataset:
@@ -26,7 +26,7 @@ def load(path: str | Path) -> xr.Dataset:
     Returns
     -------
     run
-        What `gcmpi.recording` lists under ``/iterations``, with the dimensions `iteration` and
+        What `gcmpi.records` lists under ``/iterations``, with the dimensions `iteration` and
         `worker`, times in seconds; of ``/code`` ``A (subset, worker)``, ``B (coded_row, worker)``
         unless it was redrawn in every iteration, ``alpha`` and ``alpha_by_straggler_count``. The
         attributes are the settings of the experiment (``run.attrs["stragglers"]``), its ``hash``,

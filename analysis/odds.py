@@ -2,9 +2,9 @@
 
 Mean Err_S over straggler sets of the true law, each worker late by itself, for codes that know the
 probabilities and for codes that do not, with the bound that no code can beat. Then what
-`gcmpi.placement.spread` is worth: the bound, and the error of codes trained for the odds, with the
-slow workers side by side and spread out. About six minutes on one core the first time; trained
-codes are kept in the user's cache.
+`gcmpi.codes.placement.spread` is worth: the bound, and the error of codes trained for the odds,
+with the slow workers side by side and spread out. About six minutes on one core the first time;
+trained codes are kept in the user's cache.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from gcmpi import bounds, environment
-from gcmpi.code import AnyArray, Array
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.codes.placement import spread
 from gcmpi.encodings import exact_trained
 from gcmpi.errors import ErrorEngine, sample_bernoulli, target
-from gcmpi.placement import spread
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS
 
 M = 2

@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from gcmpi.code import AnyArray, Array
+from gcmpi.arrays import AnyArray, Array
 from gcmpi.decoders import ridge_of
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart

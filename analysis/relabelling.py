@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # as a script: find `anal
 
 from analysis.simulated import simulate
 from gcmpi import environment
-from gcmpi.code import AnyArray, Array
-from gcmpi.codebook import CodeBook
-from gcmpi.decoding import Downdate
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.decoders.least_squares import Downdate
 from gcmpi.encodings import random_diagonal
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS
 

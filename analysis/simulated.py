@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import gcmpi
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
 
 
 def simulate(**settings: Any) -> dict[str, AnyArray]:
-    """Train; return what `gcmpi.recording` lists under ``/iterations``.
+    """Train; return what `gcmpi.records` lists under ``/iterations``.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # as a script: find `anal
 
 from analysis.simulated import simulate
 from gcmpi import environment
-from gcmpi.code import AnyArray, Array
+from gcmpi.arrays import AnyArray, Array
 
 ASSIGNMENT, WORKERS = "projective-plane:order=5", 31
 ENCODINGS = ("exact-trained", "harmonic")

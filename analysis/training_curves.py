@@ -24,7 +24,7 @@ import xarray as xr
 sys.path.insert(0, str(Path(__file__).parent.parent))  # as a script: find `analysis`
 
 from analysis.load import load_sweep
-from gcmpi.code import Array
+from gcmpi.arrays import Array
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = "full-gradient"

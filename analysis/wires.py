@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # as a script: find `anal
 
 from analysis.simulated import simulate
 from gcmpi import Code, environment
-from gcmpi.decoding import noise_gain
+from gcmpi.codes.decoders.least_squares import noise_gain
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS
 
 ASSIGNMENT, ENCODING, M, T = "projective-plane:order=5", "exact-trained", 2, 4

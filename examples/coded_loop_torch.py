@@ -9,7 +9,7 @@ loop. Torch is not a dependency: pip install torch==2.13.0 where pip finds a CPU
 import numpy as np
 
 import gcmpi
-from gcmpi.problems import load
+from gcmpi.learning import load
 
 loop = gcmpi.CodedLoop(
     rows=8000,

@@ -47,11 +47,12 @@ from typing import TYPE_CHECKING
 from gcmpi.version import VERSION
 
 if TYPE_CHECKING:
-    from gcmpi import assignments, bounds, decoders, encodings, errors, learning, testing
-    from gcmpi.code import Code
-    from gcmpi.ensemble import Ensemble
-    from gcmpi.experiment import Experiment
+    from gcmpi import learning, testing
+    from gcmpi.codes import assignments, bounds, decoders, encodings, errors
+    from gcmpi.codes.code import Code
+    from gcmpi.codes.ensemble import Ensemble
     from gcmpi.experiments.coded_loop import CodedLoop
+    from gcmpi.experiments.experiment import Experiment
     from gcmpi.experiments.launch import launch, simulate
     from gcmpi.registry import assignment, decoder, encoding
 
@@ -76,10 +77,10 @@ __all__ = [
     "testing",
 ]
 _HOMES = {
-    "Code": "gcmpi.code",
+    "Code": "gcmpi.codes.code",
+    "Ensemble": "gcmpi.codes.ensemble",
+    "Experiment": "gcmpi.experiments.experiment",
     "CodedLoop": "gcmpi.experiments.coded_loop",
-    "Ensemble": "gcmpi.ensemble",
-    "Experiment": "gcmpi.experiment",
     "assignment": "gcmpi.registry",
     "decoder": "gcmpi.registry",
     "encoding": "gcmpi.registry",

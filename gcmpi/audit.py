@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gcmpi.code import AnyArray, Array, Code, encode, message_length
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.codes.code import Code, encode, message_length
+from gcmpi.formats import EPSILON
+from gcmpi.learning import Dataset, Problem, given, made, partition, pieces, prepared
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
 from gcmpi.learning.problem import Ready
-from gcmpi.problems import Dataset, Problem, given, made, partition, pieces, prepared
 from gcmpi.training import GradientAudit, Replies
-from gcmpi.wire import EPSILON, Wire
+from gcmpi.wire import Wire
 
 
 class Auditor:

@@ -616,41 +616,41 @@ def _describe(kind: Any) -> str:
 
 
 ASSIGNMENTS = Registry(
-    "assignment", ["gcmpi.assignments"], complete="gcmpi.code:complete_assignment"
+    "assignment", ["gcmpi.codes.assignments"], complete="gcmpi.codes.code:complete_assignment"
 )
 ENCODINGS = Registry(
     "encoding",
-    ["gcmpi.encodings"],
+    ["gcmpi.codes.encodings"],
     supplied=("A", "m", "rng", "odds", "finished"),
-    complete="gcmpi.code:complete_encoding",
+    complete="gcmpi.codes.code:complete_encoding",
 )
 DECODERS = Registry(
     "decoder",
-    ["gcmpi.decoders"],
+    ["gcmpi.codes.decoders"],
     supplied=("wire",),
-    complete="gcmpi.decoding:complete",
+    complete="gcmpi.codes.decoders.least_squares:complete",
     plain=("code", "survivors"),
 )
 DATASETS = Registry(
-    "dataset", ["gcmpi.problems"], supplied=("rng",), complete="gcmpi.problems.datasets:complete"
+    "dataset", ["gcmpi.learning"], supplied=("rng",), complete="gcmpi.learning.datasets:complete"
 )
 PROBLEMS = Registry(
     "problem",
-    ["gcmpi.problems"],
+    ["gcmpi.learning"],
     supplied=("features", "shape", "classes", "dtype"),
     complete="gcmpi.learning.problem:complete",
     ready=("initial", "loss", "gradient"),
 )
 OPTIMIZERS = Registry(
     "optimizer",
-    ["gcmpi.optimizers"],
-    complete="gcmpi.optimizers:complete",
+    ["gcmpi.learning.optimizers"],
+    complete="gcmpi.learning.optimizers:complete",
     ready=("step",),
     plain=("theta", "gradient", "t"),
 )
 STRAGGLERS = Registry(
     "straggler model",
-    ["gcmpi.recording", "gcmpi.stragglers"],
+    ["gcmpi.records", "gcmpi.stragglers"],
     supplied=("n", "seed"),
     complete="gcmpi.stragglers:complete",
     ready=("delays",),

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, IntArray
+from gcmpi.arrays import AnyArray, Array, IntArray
+from gcmpi.learning import Problem, in_memory
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
-from gcmpi.problems import Problem, in_memory
 from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Link, Message, Shard
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from gcmpi import seeds
-from gcmpi.code import Array, BoolArray
+from gcmpi.arrays import Array, BoolArray
 from gcmpi.registry import STRAGGLERS, called_by_name
 
 Unit = Literal["seconds", "compute"]
@@ -310,7 +310,7 @@ class SlowSet(_Model):
 
 @dataclass(frozen=True)
 class Table(_Model):
-    """Delays from a table that was measured; built by the file readers in `gcmpi.recording`.
+    """Delays from a table that was measured; built by the file readers in `gcmpi.records`.
 
     Parameters
     ----------

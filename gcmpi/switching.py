@@ -2,8 +2,8 @@
 
 A run whose m may change has a code for each m from 1 to the largest, all on one assignment: the
 data of a worker stays the same, only what it sends changes. A rule is asked before every iteration
-and told afterwards how many stragglers there were. What it says depends on what it was told only:
-a run that is resumed, and told what was recorded, goes on as if it had not stopped.
+and told afterwards how many stragglers there were. What it says depends on what it was told only,
+and what it keeps of that is its `state`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from typing import Protocol
 
 import numpy as np
 
-from gcmpi.code import Array
+from gcmpi.arrays import Array
 from gcmpi.registry import SWITCHES
+from gcmpi.stateful import NOTHING, Arrays, need
 
 
 class Switch(Protocol):
-    """What the server asks of a rule."""
+    """What the server asks of a rule; `state` is what it remembers."""
+
+    state: Arrays
 
     def choose(self) -> int:
         """Return the m of the next iteration."""
@@ -36,6 +39,7 @@ class Never:
 
     def __init__(self, m: int) -> None:
         self._m = m
+        self.state = NOTHING
 
     def choose(self) -> int:
         """Return m."""
@@ -97,6 +101,17 @@ class Observed:
         lost = {m: float(np.mean(losses[recent])) for m, losses in self._losses.items()}
         allowed = [m for m, loss in lost.items() if loss <= self._tolerance]
         return max(allowed) if allowed else min(lost, key=lost.__getitem__)
+
+    @property
+    def state(self) -> Arrays:
+        """The numbers of stragglers in the window, oldest first."""
+        return {"recent": np.array(self._recent, dtype=np.int64)}
+
+    @state.setter
+    def state(self, arrays: Arrays) -> None:
+        need(arrays, ("recent",), "--switch observed")
+        self._recent.clear()
+        self._recent.extend(arrays["recent"].tolist())
 
     def observe(self, stragglers: int) -> None:
         """Remember how many workers did not answer in time."""

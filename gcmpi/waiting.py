@@ -16,12 +16,19 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from gcmpi.code import Array, BoolArray, Code
+from gcmpi.arrays import Array, BoolArray
+from gcmpi.codes.code import Code
 from gcmpi.registry import WAITING, called_by_name
+from gcmpi.stateful import NOTHING, Arrays, need, own_state, restore_own
 
 
 class StopRule(Protocol):
-    """What the server asks of a rule, in this order in every iteration."""
+    """What the server asks of a rule, in this order in every iteration.
+
+    `state` is what the rule remembers from one iteration to the next.
+    """
+
+    state: Arrays
 
     def begin(self, code: Code) -> None:
         """Start an iteration that uses this code."""
@@ -53,6 +60,8 @@ def _until(seconds: float, elapsed: float) -> float:
 class _Rule:
     """A rule that learns nothing."""
 
+    state: Arrays = NOTHING
+
     def begin(self, code: Code) -> None:
         """Start an iteration."""
 
@@ -63,13 +72,29 @@ class _Rule:
 class OwnRule:
     """A user's rule, or a user's function (answered, elapsed) that says what remains.
 
-    `begin` and `observe` may be left out.
+    `begin`, `observe` and `state` may be left out.
+
+    Attributes
+    ----------
+    restorable
+        Whether a resumed run can be the uninterrupted one: what learns must show its `state`.
     """
 
     def __init__(self, made: Any) -> None:
+        self._made = made
         self._remaining = getattr(made, "remaining", made)
         self._begin = getattr(made, "begin", None)
         self._observe = getattr(made, "observe", None)
+        self.restorable = hasattr(made, "state") or self._observe is None
+
+    @property
+    def state(self) -> Arrays:
+        """Copies of the user's `state`, arrays by name; empty where there is none."""
+        return own_state(self._made)
+
+    @state.setter
+    def state(self, arrays: Arrays) -> None:
+        restore_own(self._made, arrays, "wait rule")
 
     def begin(self, code: Code) -> None:
         """Tell the user's rule which code the iteration uses."""
@@ -257,6 +282,21 @@ class AutoDeadline:
         self.at_least = at_least
         self._recent: deque[Array] = deque(maxlen=self.WINDOW)
         self._seconds = math.inf
+
+    @property
+    def state(self) -> Arrays:
+        """Response times of the last iterations one after the other, and how many each has."""
+        return {
+            "recent": np.concatenate(self._recent) if self._recent else np.zeros(0),
+            "counts": np.array([times.size for times in self._recent], dtype=np.int64),
+        }
+
+    @state.setter
+    def state(self, arrays: Arrays) -> None:
+        need(arrays, ("recent", "counts"), "wait rule deadline:auto")
+        self._recent.clear()
+        if arrays["counts"].size:
+            self._recent.extend(np.split(arrays["recent"], arrays["counts"].cumsum()[:-1]))
 
     def begin(self, code: Code) -> None:
         """Compute the deadline of this iteration."""

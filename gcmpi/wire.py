@@ -7,22 +7,17 @@ need not be sent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from gcmpi import seeds
-from gcmpi.code import AnyArray, WireType
+from gcmpi.arrays import AnyArray
+from gcmpi.formats import WireType, decode_numbers, encode_numbers, storage
 from gcmpi.registry import COMPRESSORS
-
-EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
-"""Distance from 1 to the next number of each type."""
-
-
-def storage(dtype: WireType) -> np.dtype[np.generic]:
-    """Return the numpy type that holds numbers of a wire type (bfloat16: its bits)."""
-    return np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
+from gcmpi.stateful import NOTHING, Arrays, own_state, restore_own
 
 
 class Wire(Protocol):
@@ -38,6 +33,10 @@ class Wire(Protocol):
         Whether nothing but rounding is lost.
     remembers
         Whether what is left out of a message is added to the next one.
+    stateful
+        Whether `state` may hold anything.
+    state
+        What is remembered from one message to the next.
     dtype
         The type of the numbers.
     """
@@ -46,6 +45,8 @@ class Wire(Protocol):
     elements: int
     exact: bool
     remembers: bool
+    stateful: bool
+    state: Arrays
     dtype: WireType
 
     def pack(self, y: AnyArray, t: int, worker: int, out: AnyArray) -> float:
@@ -57,11 +58,38 @@ class Wire(Protocol):
         ...
 
 
+def remembered(wires: Mapping[str, Mapping[int, Wire]]) -> dict[str, AnyArray]:
+    """Return what wires remember, by owner and m: ``worker5_m2_memory``."""
+    return {
+        f"{owner}_m{m}_{name}": value
+        for owner, by_m in wires.items()
+        for m, wire in by_m.items()
+        for name, value in wire.state.items()
+    }
+
+
+def restore(wires: Mapping[str, Mapping[int, Wire]], arrays: Arrays) -> None:
+    """Give wires what `remembered` returned, among other arrays."""
+    for owner, by_m in wires.items():
+        for m, wire in by_m.items():
+            start = f"{owner}_m{m}_"
+            wire.state = {
+                name.removeprefix(start): value
+                for name, value in arrays.items()
+                if name.startswith(start)
+            }
+
+
 class OwnWire:
     """A user's compression, with defaults for what it may leave out.
 
     Without `elements` a message has as many elements as a coded vector; without `exact` and
     `remembers` something is lost and nothing is remembered.
+
+    Attributes
+    ----------
+    restorable
+        Whether a resumed run can be the uninterrupted one: what remembers must show its `state`.
     """
 
     def __init__(self, made: Any, length: int, dtype: WireType) -> None:
@@ -69,7 +97,18 @@ class OwnWire:
         self.elements = int(getattr(made, "elements", length))
         self.exact = bool(getattr(made, "exact", False))
         self.remembers = bool(getattr(made, "remembers", False))
+        self.stateful = hasattr(made, "state")
+        self.restorable = self.stateful or not self.remembers
         self._made = made
+
+    @property
+    def state(self) -> Arrays:
+        """Copies of the user's `state`, arrays by name; empty where there is none."""
+        return own_state(self._made)
+
+    @state.setter
+    def state(self, arrays: Arrays) -> None:
+        restore_own(self._made, arrays, "compression")
 
     def pack(self, y: AnyArray, t: int, worker: int, out: AnyArray) -> float:
         """Let the user's compression write the message for y into `out`; return the scale."""
@@ -110,6 +149,8 @@ class Dense:
     dtype: WireType
     exact: bool = field(default=True, init=False)
     remembers: bool = field(default=False, init=False)
+    stateful: bool = field(default=False, init=False)
+    state: Arrays = field(default_factory=dict, init=False, compare=False)
     elements: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,7 +178,17 @@ class _Sparse:
         if not 0 < fraction <= 1:
             raise ValueError(f"compression {name} needs fraction in (0, 1], not {fraction:g}")
         self.length, self.dtype, self.fraction, self.remembers = length, dtype, fraction, feedback
+        self.stateful = feedback
         self._memory: AnyArray | None = None
+
+    @property
+    def state(self) -> Arrays:
+        """What was left out of the messages so far, shape (length,); nothing before the first."""
+        return NOTHING if self._memory is None else {"memory": self._memory}
+
+    @state.setter
+    def state(self, arrays: Arrays) -> None:
+        self._memory = arrays.get("memory")
 
     def _with_memory(self, y: AnyArray) -> AnyArray:
         if not self.remembers:
@@ -224,34 +275,3 @@ class TopK(_Sparse):
         places = sent[self._count :].view(np.uint8)[: 4 * self._count].copy().view(np.uint32)
         out[...] = 0
         out[places] = values
-
-
-def encode_numbers(y: AnyArray, dtype: WireType, out: AnyArray) -> float:
-    """Write y / scale into `out`, rounded to nearest, and return the scale.
-
-    float16 has numbers from 6e-8 to 65504 only, and gradients are often smaller: they are sent
-    as multiples of their largest entry. The other types are sent as they are.
-    """
-    if dtype == "bfloat16":
-        bits = y.astype(np.float32).view(np.uint32)
-        nearest = bits + 0x7FFF + ((bits >> 16) & 1)  # ties to even
-        # a NaN must not be rounded into an infinity or over the sign
-        out[...] = (np.where(np.isnan(y), bits | 0x400000, nearest) >> 16).astype(np.uint16)
-        return 1.0
-    scale = 1.0
-    if dtype == "float16":
-        largest = float(np.abs(y).max(initial=0.0))
-        # a gradient that is not finite must arrive as such, not as zeros
-        scale = largest if np.isfinite(largest) and largest > 0 else 1.0
-        y = y / y.dtype.type(scale)
-    out[...] = y
-    return scale
-
-
-def decode_numbers(sent: AnyArray, dtype: WireType, scale: float, out: AnyArray) -> None:
-    """Write what `encode_numbers` sent into `out`."""
-    if dtype == "bfloat16":
-        sent = (sent.astype(np.uint32) << 16).view(np.float32)
-    out[...] = sent
-    if scale != 1.0:
-        out *= out.dtype.type(scale)

@@ -58,7 +58,7 @@ echo "# job $SLURM_JOB_ID: $SLURM_NTASKS ranks on $SLURM_JOB_NODELIST," \\
 
 # the name stays the same when SLURM starts the job again: then the run in the file goes on
 run={run}
-complete='import pathlib, sys; from gcmpi.recording import read
+complete='import pathlib, sys; from gcmpi.records import read
 sys.exit(read(pathlib.Path(sys.argv[1])).status != "complete")'
 if [ ! -e "$run" ]; then
     what=({start})

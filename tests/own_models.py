@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
+from gcmpi.experiments.run import Run
 from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import complete
-from gcmpi.run import Run
 
 
 class Four:
@@ -94,6 +96,17 @@ class Taking(OnDevice):
         return rows[0][indices], rows[1][indices]
 
 
+class Adding(OnDevice):
+    """Adds the parts of gradients to messages itself."""
+
+    def add(self, total, g, weights):
+        length = -(-self.d // len(weights))
+        padded = np.zeros(length * len(weights))
+        padded[: self.d] = g._values
+        added = weights @ padded.reshape(-1, length)
+        return Guarded(added if total is None else total._values + added)
+
+
 def with_own(run: Run, kind, *arguments) -> Run:
     """Return a run whose network is behind another seam."""
     network = run.shared.problem
@@ -106,7 +119,7 @@ def with_net(run, net):
     own = complete(net, run.experiment.dtype)
     check(own, run.dataset.X, run.dataset.y)
     shared = dataclasses.replace(run.shared, problem=own)
-    for m, member in shared.family.items():
-        wire = dataclasses.replace(member.wire, length=-(-own.d // m))
-        shared.family[m] = dataclasses.replace(member, wire=wire)
+    for m, scheme in shared.schemes.items():
+        wire = dataclasses.replace(scheme.wire, length=-(-own.d // m))
+        shared.schemes[m] = dataclasses.replace(scheme, wire=wire)
     return dataclasses.replace(run, shared=shared)

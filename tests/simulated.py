@@ -1,13 +1,14 @@
 """Small runs in this process, on a virtual clock, that end as run files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gcmpi import recording
+from gcmpi import records as recording
 from gcmpi.environment import SIMULATED
-from gcmpi.experiment import Experiment
-from gcmpi.optimizers import Optimizer
-from gcmpi.run import Run, assignment_matrix, build
-from gcmpi.training import State, serve
+from gcmpi.experiments import resume
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.training import Exchange, Iteration, State
+from gcmpi.training import train as gcmpi_train
 
 SMALL = {
     "assignment": "projective-plane:order=2",
@@ -21,16 +22,36 @@ SMALL = {
 }
 
 
+class Rows:
+    """A recorder that keeps rows and states, and ends the run after an iteration."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after, self.over = stop_after, False
+        self.rows: list[Iteration] = []
+
+    def append(self, row: Iteration, state: State) -> None:
+        self.rows.append(row)
+        self.over = row.iteration == self.stop_after
+
+
+def follow(
+    run: Run, exchange: Exchange | None = None, state: State | None = None, stop_after=None
+) -> tuple[State, list[Iteration]]:
+    """Train; returns the state at the end and the iterations."""
+    record = Rows(stop_after)
+    state = gcmpi_train(run, exchange or run.simulate(), state or run.start, record)
+    return state, record.rows
+
+
 @dataclass
 class Trained:
     """A run and all that its file is written from."""
 
     experiment: Experiment
     run: Run
-    rows: list  # of gcmpi.training.Iteration
+    rows: list[Iteration]
     record: recording.Record
     state: State
-    optimizer: Optimizer
 
     @property
     def description(self):
@@ -46,13 +67,12 @@ class Trained:
             e.toml, e.digest, e.assignment, e.encoding, codes, alpha, environment
         )
 
-    def save(self, path, status="complete", valid=True):
+    def save(self, path, status="complete", valid=True, **changes):
         recording.write(
             path,
             self.description,
             self.record,
-            self.state,
-            self.optimizer.state,
+            replace(self.state, **changes),
             status=status,
             valid=valid,
         )
@@ -63,29 +83,11 @@ def train(earlier=None, stop_after=None, **settings):
     """Train; `earlier` is a run file's contents to go on from, `stop_after` interrupts."""
     e = Experiment.from_settings(SMALL | settings)
     run = build(e, assignment_matrix(e))
-    record = recording.Record(run.A.shape[1], None if earlier is None else earlier.columns)
-    optimizer, switch, state = run.optimizer, run.switch, State(0, run.theta)
+    exchange, state, before = run.simulate(), run.start, None
     if earlier is not None:
-        for answered in earlier.columns["survivors"]:
-            switch.observe(int((answered == 0).sum()))
-        state, optimizer.state = earlier.state, dict(earlier.optimizer_state)
-    rows = []
-
-    def keep(row, state):
-        rows.append(row)
+        state, before = resume.start(run, earlier, exchange), earlier.columns
+    state, rows = follow(run, exchange, state, stop_after)
+    record = recording.Record(run.A.shape[1], before)
+    for row in rows:
         record.append(row)
-        return row.iteration == stop_after
-
-    state = serve(
-        run.simulate(),
-        state,
-        iterations=e.iterations,
-        warmup=e.warmup,
-        family=run.family,
-        switch=switch,
-        rule=run.rule,
-        optimizer=optimizer,
-        auditor=run.auditor,
-        record=keep,
-    )
-    return Trained(e, run, rows, record, state, optimizer)
+    return Trained(e, run, rows, record, state)

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 
 from analysis import panels, show_run
 from analysis.load import load
-from gcmpi import recording
+from gcmpi import records as recording
 from tests.conftest import ROOT
 from tests.simulated import train
 
@@ -126,7 +126,7 @@ def test_matrix_error_leaves_alpha_out_where_its_effect_is_not_known(tmp_path, d
     settings = {"assignment": "cyclic:n=7,delta=3", "encoding": "bgc", "m": 1}
     trained = train(stragglers="bernoulli:q=0.4", seed=3, decoder=decoder, **settings)
     path = trained.save(tmp_path / "run.h5")
-    expected, decode = [], trained.run.family[1].decoder
+    expected, decode = [], trained.run.schemes[1].decoder
     for row in trained.rows:
         code = trained.run.shared.codes.code(row.iteration)
         R = decode(code, row.survivors)

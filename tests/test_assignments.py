@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gcmpi import assignments, testing
-from gcmpi.assignments.fields import (
+from gcmpi.codes.assignments.fields import (
     differences,
     is_prime_power,
     logarithms,

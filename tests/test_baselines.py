@@ -25,8 +25,8 @@ from gcmpi.assignments import (
     stochastic_block,
     uncoded,
 )
+from gcmpi.codes.encodings.communication_efficient import generator, points
 from gcmpi.decoders import vandermonde
-from gcmpi.encodings.communication_efficient import generator, points
 from gcmpi.errors import condition_number, rounding
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
 

@@ -9,10 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
-from gcmpi import recording, seeds
-from gcmpi.experiment import Experiment
+from gcmpi import records as recording
+from gcmpi import seeds
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.learning import partition, prepare
 from gcmpi.learning.batches import Sampling, canonical
-from gcmpi.problems import partition, prepare
 from tests import simulated
 from tests.own_models import Four, with_own
 from tests.test_training import EXACT, make, train

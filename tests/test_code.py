@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcmpi import Code
-from gcmpi.code import combine, encode, message_length
+from gcmpi.codes.code import combine, encode, message_length
 
 A = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]], dtype=np.uint8)
 

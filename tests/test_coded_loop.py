@@ -269,7 +269,7 @@ def test_code_is_an_ensemble():
 def _share(seed: int, k: int = 3) -> Share:
     """Return the rows as a run with this seed cuts them."""
     from gcmpi import seeds
-    from gcmpi.problems import partition
+    from gcmpi.learning import partition
 
     order = seeds.generator(seed, seeds.DATA).permutation(own_loop.ROWS)
     rows = tuple(np.sort(order[part]) for part in partition(own_loop.ROWS, k))

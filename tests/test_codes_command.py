@@ -10,7 +10,7 @@ import pytest
 from gcmpi import Code, bounds
 from gcmpi.assignments import bernoulli, projective_plane
 from gcmpi.codes.__main__ import main
-from gcmpi.codes.output import Progress, table
+from gcmpi.commands.codes.output import Progress, table
 from gcmpi.encodings import stacked
 from gcmpi.errors import ErrorEngine, target
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, STRAGGLERS

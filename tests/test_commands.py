@@ -329,8 +329,8 @@ def test_the_first_line_says_who_starts(alone: Run):
 
 def test_the_first_line_comes_before_anything_slow(alone: Run):
     program = (
-        "import sys, gcmpi.options\n"
-        "gcmpi.options.announce(['--m', '3'])\n"
+        "import sys, gcmpi.commands.train.options\n"
+        "gcmpi.commands.train.options.announce(['--m', '3'])\n"
         "assert not {'numpy', 'mpi4py', 'h5py'} & set(sys.modules)\n"
     )
     done = alone("-c", program, PMI_RANK="0", PMI_SIZE="32")
@@ -351,7 +351,7 @@ def test_progress_of_a_run(alone: Run):
 
 def test_time_left_is_measured_from_audit_to_audit(monkeypatch):
     """The first iteration is slow, and every tenth has an audit: the estimate holds both."""
-    from gcmpi.report import Progress
+    from gcmpi.commands.train.report import Progress
 
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])

@@ -7,13 +7,13 @@ import pytest
 
 from gcmpi import Code
 from gcmpi.assignments import biregular, coset, cyclic, projective_plane, quadratic_residue
+from gcmpi.codes.encodings.cyclic import Family
+from gcmpi.codes.encodings.frames import dual_frame, is_cyclic
+from gcmpi.codes.encodings.harmonic import waves
 from gcmpi.encodings import cyclic_trained, exact_trained, harmonic, random_diagonal, stacked
-from gcmpi.encodings.cyclic import Family
-from gcmpi.encodings.frames import dual_frame, is_cyclic
-from gcmpi.encodings.harmonic import waves
 from gcmpi.errors import ErrorEngine, target, unbiased, worst_set
-from gcmpi.experiment import Experiment
-from gcmpi.run import assignment_matrix, build
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import assignment_matrix, build
 
 PLANE = projective_plane(3)
 HALF = cyclic(10, 4)

@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gcmpi import seeds
-from gcmpi.experiment import Experiment
-from gcmpi.problems import Dataset, StoredRows, in_memory, load, prepared
-from gcmpi.problems import checks as checks_module
-from gcmpi.problems.datasets import canonical, from_value
-from gcmpi.problems.rows import pieces
-from gcmpi.problems.stored import Table
-from gcmpi.run import assignment_matrix, build
-from gcmpi.training import Iteration, State, serve, shard
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import assignment_matrix, build
+from gcmpi.learning import Dataset, StoredRows, in_memory, load, prepared
+from gcmpi.learning import checks as checks_module
+from gcmpi.learning.datasets import canonical, from_value
+from gcmpi.learning.rows import pieces
+from gcmpi.learning.stored import Table
+from gcmpi.training import shard
 from tests.conftest import ROOT, Run
+from tests.simulated import follow
 
 
 def rng() -> np.random.Generator:
@@ -367,7 +368,7 @@ def test_what_a_function_of_ones_own_may_return():
     assert numbers.y.dtype.kind == "f"
     with pytest.raises(ValueError, match=r"dataset mydata.digits has .*classes=0 is for targets"):
         from_value("mydata.digits", Dataset(X, y + 1, X, y, 2), rng())
-    with pytest.raises(ValueError, match=r"return a gcmpi.problems.Dataset with classes=0"):
+    with pytest.raises(ValueError, match=r"return a gcmpi.learning.Dataset with classes=0"):
         from_value("mydata.digits", (X, -y), rng())
 
 
@@ -521,17 +522,7 @@ def test_a_simulated_run_is_the_same_wherever_rows_are_read(tmp_path, encoding, 
             {**SAME, **more, "encoding": encoding, "dataset": f"{path},where={where}"}
         )
         run = build(e, assignment_matrix(e))
-        rows: list = []
-
-        def record(row: Iteration, state: State, rows: list = rows) -> bool:
-            rows.append(row)
-            return False
-
-        state = serve(
-            run.simulate(), State(0, run.theta), iterations=12, warmup=0, family=run.family,
-            switch=run.switch, rule=run.rule, optimizer=run.optimizer, auditor=run.auditor,
-            record=record,
-        )  # fmt: skip
+        state, rows = follow(run)
         found.append((state.theta, rows))
     (theta, rows), (other, others) = found
     np.testing.assert_array_equal(theta, other)

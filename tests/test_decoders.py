@@ -26,8 +26,9 @@ from gcmpi.assignments import (
     steiner_triple,
     uncoded,
 )
-from gcmpi.decoding import NOISE_POWER, Downdate
+from gcmpi.codes.decoders.least_squares import Downdate
 from gcmpi.errors import alpha, decoder_alpha
+from gcmpi.formats import NOISE_POWER
 from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS, Spec
 
 SMALL = 9

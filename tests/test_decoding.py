@@ -6,9 +6,8 @@ import scipy.sparse
 
 from gcmpi import Code
 from gcmpi.assignments import biregular, coset, cyclic, projective_plane, steiner_triple
-from gcmpi.decoding import (
+from gcmpi.codes.decoders.least_squares import (
     MAX_CONDITION,
-    NOISE_POWER,
     Downdate,
     NormalEquations,
     auto,
@@ -20,6 +19,7 @@ from gcmpi.decoding import (
     sparse_least_squares,
 )
 from gcmpi.encodings import exact_trained, random_diagonal, random_hadamard, stacked, uncoded
+from gcmpi.formats import NOISE_POWER
 
 RNG = np.random.default_rng(0)
 PLANE, COSET = projective_plane(3), coset(9, 2, (0, 1, 3, 4))

@@ -17,11 +17,11 @@ from gcmpi.assignments import (
     projective_plane,
     uncoded,
 )
-from gcmpi.decoding import ridge
+from gcmpi.codes.decoders.least_squares import ridge
+from gcmpi.codes.ensemble import Ensemble
+from gcmpi.codes.errors import engine as engine_module
 from gcmpi.encodings import random_diagonal, random_hadamard, stacked
-from gcmpi.ensemble import Ensemble
 from gcmpi.errors import ErrorEngine, target
-from gcmpi.errors import engine as engine_module
 
 PLANE, COSET = projective_plane(3), coset(9, 2, (0, 1, 3, 4))
 GRAPH, GROUPS = biregular(20, 10, 3), fractional_repetition(8, 4)

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from gcmpi.experiment import Experiment
+from gcmpi.experiments.experiment import Experiment
 
 
 def test_toml_round_trip():

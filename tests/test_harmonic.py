@@ -7,10 +7,10 @@ import pytest
 
 from gcmpi import Code
 from gcmpi.assignments import affine_plane, biregular, coset, cyclic, projective_plane
-from gcmpi.decoding import noise_gain
+from gcmpi.codes.decoders.least_squares import noise_gain
+from gcmpi.codes.encodings.frames import dual_frame
+from gcmpi.codes.encodings.harmonic import _choices, waves
 from gcmpi.encodings import harmonic, random_hadamard
-from gcmpi.encodings.frames import dual_frame
-from gcmpi.encodings.harmonic import _choices, waves
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
 
 PLANE = projective_plane(3)

@@ -7,10 +7,10 @@ import pickle
 import numpy as np
 import pytest
 
+from gcmpi.learning import prepare
 from gcmpi.learning.gradients import check
 from gcmpi.learning.jax import problem
 from gcmpi.learning.problem import complete
-from gcmpi.problems import prepare
 from gcmpi.training import Worker
 from tests.own_models import with_net
 from tests.test_training import make, train
@@ -127,7 +127,7 @@ def test_a_key_costs_a_gradient_a_subset():
     for own_loss, count in ((loss, 1), (dropping, 3)):
         run = with_net(make(encoding="stacked", m=1), problem(initial, own_loss))
         own = run.shared.problem.own
-        worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.family)
+        worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.schemes)
         seen = []
         original = own._model.gradient
         own._model.gradient = lambda *a, f=original, s=seen: s.append(1) or f(*a)
@@ -138,7 +138,7 @@ def test_a_key_costs_a_gradient_a_subset():
 def test_gradients_are_compiled_once_for_each_number_of_rows():
     run = with_net(make(encoding="exact-trained", m=2, batch="rows:8"), problem(initial, loss))
     worker = Worker(
-        0, run.shared.problem, next(run.shards()), run.shared.family, run.shared.sampling
+        0, run.shared.problem, next(run.shards()), run.shared.schemes, run.shared.sampling
     )
     worker.rehearse()
     compiled = run.shared.problem.own._model._gradient

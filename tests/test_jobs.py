@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gcmpi.environment import THREADS
-from gcmpi.experiment import Experiment
+from gcmpi.experiments.experiment import Experiment
 from jobs.slurm import batch_script
 
 ROOT = Path(__file__).parents[1]

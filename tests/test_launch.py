@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import gcmpi
-from gcmpi.experiment import Experiment
-from gcmpi.recording import FIELDS
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.records import FIELDS
 from tests import own_parts
 from tests.conftest import Run
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gcmpi import Code, bounds, testing
-from gcmpi.ensemble import Ensemble
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.errors import ErrorEngine, curve, orders, target, worst_set
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
 

@@ -41,7 +41,7 @@ def test_workers_load_nothing_heavy(alone: Run, heavy):
     script = (
         "import sys, numpy as np\n"
         "import gcmpi.train, gcmpi.comm.reports, gcmpi.training\n"
-        "from gcmpi.codebook import CodeBook\n"
+        "from gcmpi.codes.codebook import CodeBook\n"
         "from gcmpi.registry import Spec\n"
         "CodeBook.build(np.eye(3, dtype=int), 1, Spec('random-diagonal'), 0).coefficients(0, 1)\n"
         f"assert {heavy!r} not in sys.modules, sorted(sys.modules)\n"
@@ -52,8 +52,8 @@ def test_workers_load_nothing_heavy(alone: Run, heavy):
 
 def test_server_loads_no_plots_or_graphs_to_start(alone: Run):
     script = (
-        "import sys, gcmpi.experiment, gcmpi.run as r\n"
-        "x = gcmpi.experiment.Experiment()\n"
+        "import sys, gcmpi.experiments.experiment, gcmpi.experiments.run as r\n"
+        "x = gcmpi.experiments.experiment.Experiment()\n"
         "r.build(x, r.assignment_matrix(x))\n"
         "assert not {'networkx', 'matplotlib', 'xarray', 'scipy.stats'} & set(sys.modules)\n"
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gcmpi.learning import Network, least_squares, mlp, softmax
 from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import Ready, complete
-from gcmpi.problems import Network, least_squares, mlp, softmax
 from gcmpi.reporting import PartWorker
 from gcmpi.training import Worker
-from tests.own_models import Dropping, Four, OnDevice, Taking, with_own
+from tests.own_models import Adding, Dropping, Four, OnDevice, Taking, with_own
 from tests.test_training import make, train
 
 
@@ -170,7 +170,7 @@ CODES = [
 ]
 
 
-@pytest.mark.parametrize("kind", [Four, Dropping, OnDevice, Taking])
+@pytest.mark.parametrize("kind", [Four, Dropping, OnDevice, Taking, Adding])
 @pytest.mark.parametrize("settings", CODES, ids=lambda s: f"{s['encoding']}-m{s['m']}")
 @pytest.mark.parametrize("batch", ["1", "rows:9"])
 def test_every_seam_trains_and_passes_audits(kind, settings, batch):
@@ -186,7 +186,7 @@ def test_every_seam_trains_and_passes_audits(kind, settings, batch):
 
 
 def worker_of(run, i=0):
-    return Worker(i, run.shared.problem, list(run.shards())[i], run.shared.family)
+    return Worker(i, run.shared.problem, list(run.shards())[i], run.shared.schemes)
 
 
 @pytest.mark.parametrize("kind", [Four, OnDevice])
@@ -249,7 +249,7 @@ def test_batches_are_taken_on_the_device_where_a_model_can():
     for kind, puts in ((Taking, 3), (OnDevice, 6)):
         run = with_own(make(batch="rows:5", encoding="exact-trained"), kind)
         shards = list(run.shards())
-        worker = Worker(0, run.shared.problem, shards[0], run.shared.family, run.shared.sampling)
+        worker = Worker(0, run.shared.problem, shards[0], run.shared.schemes, run.shared.sampling)
         for t in range(2):
             worker.answer(t, 2, run.theta)
         sizes = shards[0].sizes if kind is Taking else [5] * 6
@@ -268,7 +268,7 @@ def test_a_rehearsal_changes_nothing(settings):
         if own.shared.codes.reported:
             worker = PartWorker(*parts, settings["m"])
         else:
-            worker = Worker(*parts, own.shared.family)
+            worker = Worker(*parts, own.shared.schemes)
         if rehearsed:
             worker.rehearse()
             assert own.shared.problem.own.rows_seen
@@ -287,8 +287,8 @@ def test_a_rehearsal_is_for_every_m():
     run = with_own(make(m=3, encoding="random-diagonal", switch="observed:tolerance=0.5"), OnDevice)
     worker, own = worker_of(run), run.shared.problem.own
     worker.rehearse(run.theta)
-    lengths = {-(-own.d // m) for m in run.shared.family}
-    assert len(run.shared.family) == 3
+    lengths = {-(-own.d // m) for m in run.shared.schemes}
+    assert len(run.shared.schemes) == 3
     assert sum(own.left) == sum(-(-own.d // m) for m in (1, 2, 3))
     assert len(lengths) == 3
 
@@ -299,7 +299,7 @@ def test_holders_of_a_subset_draw_the_same():
     theta, sampling = run.theta + 0.1, run.shared.sampling
     drawn = {}
     for i, shard in enumerate(run.shards()):
-        worker = Worker(i, run.shared.problem, shard, run.shared.family, sampling)
+        worker = Worker(i, run.shared.problem, shard, run.shared.schemes, sampling)
         for t in (0, 1):
             worker.gradients.begin(t, theta)
             for position, j in enumerate(shard.subsets):

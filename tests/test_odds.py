@@ -7,9 +7,9 @@ import pytest
 
 from gcmpi import bounds
 from gcmpi.assignments import biregular, coset, cyclic, projective_plane
-from gcmpi.codebook import CodeBook
-from gcmpi.encodings import exact_trained, harmonic, random_diagonal, stacked, weighted_rank_one
-from gcmpi.encodings.laws import (
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.encodings.search.objective import Stragglers, losses, mean_and_gradient
+from gcmpi.codes.encodings.search.straggler_sets import (
     Attacked,
     Independent,
     Uniform,
@@ -19,13 +19,13 @@ from gcmpi.encodings.laws import (
     quantile,
     tempered,
 )
-from gcmpi.encodings.objective import Stragglers, losses, mean_and_gradient
+from gcmpi.codes.errors.worst import _Search
+from gcmpi.codes.placement import spread
+from gcmpi.encodings import exact_trained, harmonic, random_diagonal, stacked, weighted_rank_one
 from gcmpi.errors import ErrorEngine, target
-from gcmpi.errors.worst import _Search
-from gcmpi.experiment import Experiment
-from gcmpi.placement import spread
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import build
 from gcmpi.registry import STRAGGLERS, Spec
-from gcmpi.run import build
 
 PLANE = projective_plane(3)
 SLOW = np.where(np.arange(13) < 3, 0.6, 0.05)

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcmpi import recording, seeds
+from gcmpi import records as recording
+from gcmpi import seeds
 from gcmpi.assignments import projective_plane
-from gcmpi.assignments.order import order
-from gcmpi.codebook import CodeBook
-from gcmpi.problems import partition, prepare
+from gcmpi.codes.assignments.order import order
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.learning import partition, prepare
 from gcmpi.registry import ASSIGNMENTS, STRAGGLERS, Spec
 from gcmpi.reporting import PartWorker, seconds_needed, work
 from gcmpi.stragglers import Table

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from gcmpi import seeds, testing
-from gcmpi.problems import load, partition, prepare
-from gcmpi.problems.datasets import canonical
+from gcmpi.learning import load, partition, prepare
+from gcmpi.learning.datasets import canonical
 from gcmpi.registry import PROBLEMS, Spec
 
 MODELS = [Spec(part.name, example) for part in PROBLEMS for example in part.examples]

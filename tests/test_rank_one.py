@@ -7,8 +7,8 @@ import pytest
 
 from gcmpi import Code
 from gcmpi.assignments import coset, cyclic, fractional_repetition, projective_plane
+from gcmpi.codes.encodings.rank_one import _closed_forms, _points, _product, factors
 from gcmpi.encodings import random_diagonal, weighted_rank_one
-from gcmpi.encodings.rank_one import _closed_forms, _points, _product, factors
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
 
 

@@ -8,12 +8,12 @@ import pytest
 from simulated import train
 
 from gcmpi import Code
-from gcmpi.codebook import CodeBook
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.decoders.least_squares import Downdate, ridge
+from gcmpi.codes.relabelling import ByOriginal, Relabelled, Relabelling, check_circulant
 from gcmpi.decoders import decoder
-from gcmpi.decoding import Downdate, ridge
 from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
-from gcmpi.relabelling import ByOriginal, Relabelled, Relabelling, check_circulant
 
 SMALL = 15
 """Workers up to which a circulant assignment is tested."""

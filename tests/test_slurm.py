@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import pytest
 
-from gcmpi import recording
+from gcmpi import records as recording
 from jobs.slurm import Mpi, batch_script
 
 ROOT = Path(__file__).parents[1]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gcmpi.comparison import paired_ratio
-from gcmpi.sweep import main, read_sweep, run_sweep
+from gcmpi.commands.comparison import paired_ratio
+from gcmpi.commands.sweep import main, read_sweep, run_sweep
 from tests.conftest import ROOT
 
 TEXT = """
@@ -49,7 +49,7 @@ def test_every_competitor_on_every_seed(sweep, tmp_path):
 
 
 def test_the_command_line_means_the_experiment(sweep, tmp_path):
-    from gcmpi.options import parser, read_experiment
+    from gcmpi.commands.train.options import parser, read_experiment
 
     for job in read_sweep(sweep, tmp_path):
         words = job.command("mpirun -n {ranks}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulated import train
 
-from gcmpi import recording
+from gcmpi import records as recording
 from gcmpi.registry import SWITCHES
 from gcmpi.switching import Observed
 
@@ -95,15 +95,16 @@ def test_m_goes_down_with_the_stragglers_and_up_again(waves):
     for row in trained.rows:
         assert row.check == (1 if row.iteration % 2 == 0 or row.iteration == 59 else 255)
         assert row.bytes_up == row.survivors.sum() * 4 * -(-d // row.m)
-        assert row.divisor == run.alphas[row.m][np.sum(~row.survivors)]
-        code = run.shared.family[row.m].codes.code(row.iteration)
+        assert row.divisor == run.schemes[row.m].alpha[np.sum(~row.survivors)]
+        code = run.shared.schemes[row.m].codes.code(row.iteration)
         assert row.approximation_error == pytest.approx(code.error(row.survivors), abs=1e-9)
-    assert set(run.losses) == {1, 2}
-    for m, losses in run.losses.items():
+    assert set(run.schemes) == {1, 2}
+    for m, scheme in run.schemes.items():
+        losses = scheme.loss
         assert losses.shape == (8,)
         assert losses[0] < 1e-9
         assert losses[7] == pytest.approx(1)
-        code = run.shared.family[m].codes.code(0)
+        code = run.shared.schemes[m].codes.code(0)
         errors = [code.error(~np.isin(range(7), T)) for T in combinations(range(7), 3)]
         assert losses[3] == pytest.approx(np.mean(errors) / (7 * m), rel=0.15)
 
@@ -117,15 +118,15 @@ def test_refused_where_there_is_nothing_to_choose(waves):
 
 def test_a_fixed_m_has_a_family_of_one(waves):
     run = train(**{**waves, "switch": "never", "iterations": 1}).run
-    assert list(run.shared.family) == [2]
-    assert run.losses == {}
+    assert list(run.schemes) == [2]
+    assert run.schemes[2].loss is None
 
 
 def test_each_m_has_its_own_alpha(waves):
     lossy = {"encoding": "random-diagonal", "switch": "observed:tolerance=0.3", "iterations": 1}
     trained = train(**{**waves, **lossy})
-    assert trained.run.alphas[1][3] > trained.run.alphas[2][3] + 0.05
-    assert trained.run.alpha is trained.run.alphas[2]
+    assert trained.run.schemes[1].alpha[3] > trained.run.schemes[2].alpha[3] + 0.05
+    assert trained.run.alpha is trained.run.schemes[2].alpha
 
 
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(waves, tmp_path):

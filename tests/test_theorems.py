@@ -15,15 +15,15 @@ from gcmpi.assignments import (
     projective_plane,
     quadratic_residue,
 )
-from gcmpi.decoding import NOISE_POWER, SHORT, noise_gain, ridge
+from gcmpi.codes.decoders.least_squares import noise_gain, ridge
+from gcmpi.codes.encodings.frames import dual_frame
+from gcmpi.codes.encodings.harmonic import waves
+from gcmpi.codes.encodings.search.descent import Schedule, descend
+from gcmpi.codes.encodings.search.straggler_sets import Uniform
+from gcmpi.codes.relabelling import Relabelling
 from gcmpi.encodings import exact_trained, harmonic, random_diagonal, weighted_rank_one
-from gcmpi.encodings.descent import Schedule, descend
-from gcmpi.encodings.frames import dual_frame
-from gcmpi.encodings.harmonic import waves
-from gcmpi.encodings.laws import Uniform
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
-from gcmpi.relabelling import Relabelling
-from gcmpi.wire import decode_numbers, encode_numbers, storage
+from gcmpi.formats import NOISE_POWER, SHORT, decode_numbers, encode_numbers, storage
 
 REGULAR = {
     "plane of order 3": projective_plane(3),

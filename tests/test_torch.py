@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from gcmpi import recording
+from gcmpi import records as recording
 from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import complete
 from gcmpi.learning.torch import problem
@@ -159,7 +159,7 @@ def test_dropout_is_found_and_costs_a_gradient_a_subset():
     for build, draws in ((mlp, False), (dropping, True), (Functional, True)):
         run = with_net(make(encoding="stacked", m=1), problem(build, CLASSES))
         own = run.shared.problem.own
-        worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.family)
+        worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.schemes)
         assert own.draws is draws
         seen = []
         original = own._network.gradient

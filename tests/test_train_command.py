@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from gcmpi.experiment import Experiment
+from gcmpi.experiments.experiment import Experiment
 from tests.conftest import Run
 
 TINY = ("--assignment", "projective-plane:order=2", "--problem", "softmax", "--dataset",
@@ -104,7 +104,7 @@ REFUSALS = [
     (("--config", "missing.h5"), "there is no run file missing.h5"),
     (("--config", "not-a-run.h5"), "not a run file"),
     (("--config", "broken.toml"), "cannot use --config broken.toml"),
-    (("--dataset", "missing.npz"), "cannot read dataset missing.npz"),
+    (("--dataset", "missing.npz"), "there is no file missing.npz"),
     (("--output", "exists.h5"), "--output exists.h5 exists: give another name, or --overwrite"),
     (("--output", "exists.h5/x.h5"), "cannot write --output"),
     (("--resume", "not-a-run.h5"), "not a run file"),
@@ -145,7 +145,7 @@ def test_refusals(alone: Run, tmp_path: Path, arguments, message):
     [
         (4, ("--encodng", "x"), "--encodng"),
         (4, ("--dataset", "missing.npz", "--assignment", "uncoded:n=3", "--encoding", "uncoded",
-             "--m", "1"), "cannot read dataset missing.npz"),
+             "--m", "1"), "there is no file missing.npz"),
         (16, (), "projective-plane:order=5 needs 32 ranks (1 server + 31 workers), not 16: mpirun "
                  "-n 32 python -m gcmpi.train, or --assignment projective-plane:order=3 for 14"),
         (1, (), "needs 32 ranks (1 server + 31 workers), not 1: mpirun -n 32"),

@@ -11,12 +11,18 @@ from gcmpi.assignments import (
     projective_plane,
     steiner_triple,
 )
-from gcmpi.encodings import exact_trained, harmonic, ship, store
-from gcmpi.encodings.descent import Schedule, descend
-from gcmpi.encodings.frames import Holders
-from gcmpi.encodings.laws import Uniform
-from gcmpi.encodings.objective import Stragglers, decodings, mean_and_gradient, unit_columns
-from gcmpi.encodings.trained import Frame
+from gcmpi.codes.encodings.frames import Holders
+from gcmpi.codes.encodings.search import ship, store
+from gcmpi.codes.encodings.search.descent import Schedule, descend
+from gcmpi.codes.encodings.search.objective import (
+    Stragglers,
+    decodings,
+    mean_and_gradient,
+    unit_columns,
+)
+from gcmpi.codes.encodings.search.straggler_sets import Uniform
+from gcmpi.codes.encodings.trained import Frame
+from gcmpi.encodings import exact_trained, harmonic
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
 
 PLANE = projective_plane(3)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from gcmpi import seeds
-from gcmpi.code import Code
-from gcmpi.experiment import Experiment
-from gcmpi.problems import partition, prepare
-from gcmpi.run import Run, assignment_matrix, build
-from gcmpi.training import Exchange, Iteration, Replies, State, Worker, serve
+from gcmpi.codes.code import Code
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.learning import partition, prepare
+from gcmpi.training import Exchange, Replies, Worker
+from tests.simulated import follow as train
 
 SMALL = {
     "assignment": "projective-plane:order=2",
@@ -31,28 +32,6 @@ SMALL = {
 def make(**settings: object) -> Run:
     experiment = Experiment.from_settings({**SMALL, **settings})
     return build(experiment, assignment_matrix(experiment))
-
-
-def train(run: Run, exchange: Exchange | None = None) -> tuple[State, list[Iteration]]:
-    rows: list[Iteration] = []
-
-    def record(row: Iteration, state: State) -> bool:
-        rows.append(row)
-        return False
-
-    state = serve(
-        exchange or run.simulate(),
-        State(0, run.theta),
-        iterations=run.experiment.iterations,
-        warmup=0,
-        family=run.family,
-        switch=run.switch,
-        rule=run.rule,
-        optimizer=run.optimizer,
-        auditor=run.auditor,
-        record=record,
-    )
-    return state, rows
 
 
 def plain_descent(run: Run) -> np.ndarray:
@@ -113,7 +92,7 @@ def test_ignoring_stragglers_scales_what_came():
 )
 def test_one_pass_says_what_one_gradient_a_subset_does(encoding, m, monkeypatch):
     run = make(encoding=encoding, m=m)
-    worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.family)
+    worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.schemes)
     theta = run.theta + 0.1
     forward, calls = worker.problem._forward, []
     monkeypatch.setattr(worker.problem, "_forward", lambda *a: calls.append(1) or forward(*a))
@@ -150,7 +129,7 @@ def test_alpha_removes_the_shrinkage():
     problem, data = run.shared.problem, run.dataset
     X, Y = prepare(data.X, problem.dtype), problem.targets(data.y)
     exact = problem.gradient(theta, X, Y, 1 / len(X))
-    workers = [Worker(i, problem, s, run.shared.family) for i, s in enumerate(run.shards())]
+    workers = [Worker(i, problem, s, run.shared.schemes) for i, s in enumerate(run.shards())]
     total = np.zeros(problem.d)
     draws = 1500
     rng = np.random.default_rng(0)
@@ -170,7 +149,7 @@ class Corrupting:
     """An exchange whose server receives one worker's message changed."""
 
     def __init__(self, inner: Exchange, change) -> None:
-        self.inner, self.change = inner, change
+        self.inner, self.change, self.state = inner, change, {}
 
     def exchange(self, t, m, theta, rule) -> Replies:
         replies = self.inner.exchange(t, m, theta, rule)

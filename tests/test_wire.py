@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gcmpi.formats import EPSILON, storage
 from gcmpi.registry import COMPRESSORS
-from gcmpi.wire import EPSILON, storage
 
 TYPES = sorted(EPSILON)
 L = 1001

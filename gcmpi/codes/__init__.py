@@ -1,4 +1,1 @@
-"""Look at gradient codes: ``python -m gcmpi.codes list|show|error|worst|compare|stability|find``.
-
-No MPI.
-"""
+"""The mathematics of gradient codes: it never hears of time, data or MPI."""

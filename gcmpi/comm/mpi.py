@@ -13,6 +13,11 @@ Protocol
   and sleeps in between, longer when nothing happens.
 * A worker that a straggler model keeps silent sends a note of one header instead of a result: it
   is idle again, but has not answered.
+* For a checkpoint the server asks idle workers what their compression remembers (SHOW), and gives
+  it back when a run is resumed (TAKE); the arrays travel like the parts of the experiment at its
+  start. Only compression that remembers something is asked for.
+* For an audit that workers make (`gcmpi.CodedLoop`) the server asks them between two iterations,
+  under a tag of its own (`World.ask`); who owes a result answers when it is sent.
 * At the end the server sends STOP to everyone, busy or not; whoever owes a result answers it
   with BYE, even in the middle of a delay.
 
@@ -37,10 +42,12 @@ from typing import Any
 import mpi4py
 import numpy as np
 
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
+from gcmpi.formats import storage
+from gcmpi.stateful import NOTHING, Arrays
 from gcmpi.training import Message, Replies
 from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, storage
+from gcmpi.wire import Wire, remembered, restore
 
 # libfabric's transport of Open MPI costs a second at start-up and gains nothing on one host
 os.environ.setdefault("OMPI_MCA_btl", "^ofi")
@@ -49,8 +56,10 @@ from mpi4py import MPI  # noqa: E402
 
 ANSWER, SILENT, BYE = 0.0, 1.0, 2.0
 UP_HEADER = 6  # kind, iteration, scale, compute, encode and delay seconds
-DOWN_HEADER = 2  # iteration, or STOP, and m
-STOP = -1
+DOWN_HEADER = 2  # iteration and m; or STOP; or SHOW and the next iteration; or TAKE
+STOP, SHOW, TAKE = -1, -10, -11
+GRACE = 5.0
+"""Seconds to wait for workers in the middle of a computation when an iteration is given up."""
 DATA_TAG, SETUP_TAG, QUESTION_TAG = 7, 8, 9
 
 IDLE_SLEEP = (50e-6, 2e-3)  # a worker: seconds between two tests, first and at most
@@ -89,6 +98,15 @@ class World:
         while not self.comm.Iprobe(source=source, tag=SETUP_TAG):
             time.sleep(IDLE_SLEEP[1])
         return self.comm.recv(source=source, tag=SETUP_TAG)
+
+    def awaits(self, source: int, seconds: float) -> bool:
+        """Return whether something for `receive` comes from a rank, asleep for so long at most."""
+        give_up = time.perf_counter() + seconds
+        while not (there := self.comm.Iprobe(source=source, tag=SETUP_TAG)):
+            if time.perf_counter() > give_up:
+                break
+            time.sleep(SERVER_SLEEP[1])
+        return bool(there)
 
     def ask(self, questions: Mapping[int, object]) -> Iterator[tuple[int, Any]]:
         """Ask workers between two exchanges; yields (worker, answer), asleep until it is there.
@@ -200,7 +218,7 @@ class MpiExchange:
     """
 
     def __init__(self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire]) -> None:
-        self._comm = world.comm
+        self._world, self._comm = world, world.comm
         self.n = world.size - 1
         self._d, self._dtype = d, np.dtype(dtype)
         self._wires = wires
@@ -222,7 +240,49 @@ class MpiExchange:
         # answers are timed without what the server did between exchanges
         self._clock = 0.0
         self._began: dict[int, float] = {}
+        self._next = 0  # the iteration that comes next, or is under way
+        self._under_way = False
         self._burst = _progress_calls()
+
+    @property
+    def state(self) -> Arrays:
+        """What compression remembers, here and on the workers that owe no answer, which are asked.
+
+        Of a worker that is busy nothing is known. The memories are those before the next iteration,
+        also when it was begun and given up; busy workers then have a few seconds to end it.
+        """
+        if not self._stateful:
+            return NOTHING
+        give_up = time.perf_counter() + GRACE
+        while self._under_way and self._owes.any() and time.perf_counter() < give_up:
+            self._owes[self._completed()] = False
+            time.sleep(SERVER_SLEEP[1])
+        found = remembered({"server": self._wires})
+        for i in map(int, np.flatnonzero(~self._owes)):
+            self._tell(i, SHOW, self._next)
+            if self._world.awaits(i + 1, GRACE):
+                found |= self._world.receive(i + 1)
+        return found
+
+    @state.setter
+    def state(self, arrays: Arrays) -> None:
+        if not self._stateful:
+            return
+        restore({"server": self._wires}, arrays)
+        for i in range(self.n):
+            mine = {n: value for n, value in arrays.items() if n.startswith(f"worker{i}_")}
+            self._tell(i, TAKE, 0)
+            self._comm.send(mine, dest=i + 1, tag=SETUP_TAG)
+
+    @property
+    def _stateful(self) -> bool:
+        return any(wire.stateful for wire in self._wires.values())
+
+    def _tell(self, i: int, what: int, t: int) -> None:
+        """Send an idle worker a header; it is listening, so that this takes no time."""
+        note = Buffer(DOWN_HEADER, 0, self._dtype)
+        note.header[:] = what, t
+        self._comm.Send(note.elements, dest=i + 1, tag=DATA_TAG)
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
         """Send theta and m to every idle worker and collect answers until `rule` says stop."""
@@ -236,6 +296,7 @@ class MpiExchange:
         parameters.header[:] = t, m
         parameters.body[...] = theta
         self._began[t] = self._clock
+        self._next, self._under_way = t, True
         return Arrivals(t, m, self.n, parameters)
 
     def _collect(
@@ -285,6 +346,7 @@ class MpiExchange:
     def _end(self, now: Arrivals) -> Replies:
         """Stop the clock of an iteration."""
         self._clock += now.elapsed
+        self._next, self._under_way = now.t + 1, False
         self._forget(now.t)
         return Replies(
             self._Y[now.m],
@@ -316,9 +378,13 @@ class MpiExchange:
             if time.perf_counter() > give_up:
                 return False
             time.sleep(SERVER_SLEEP[1])
+        self.free()
+        return True
+
+    def free(self) -> None:
+        """Give the receives back to MPI; nothing is on its way."""
         for receive in self._requests[: self.n]:
             receive.Free()
-        return True
 
     def _completed(self) -> list[int]:
         """Return the workers whose result has arrived since the last call."""
@@ -359,6 +425,10 @@ class MpiExchange:
         self._began = {s: began for s, began in self._began.items() if s in owed}
 
 
+def _never() -> bool:
+    return False
+
+
 class MpiLink:
     """A worker's side; the parameters are those of `MpiExchange`."""
 
@@ -366,10 +436,13 @@ class MpiLink:
         self._comm = world.comm
         self._inbox = Buffer(DOWN_HEADER, d, dtype)
         self._wires = wires
+        self._own_wires = {f"worker{self._comm.rank - 1}": wires}
         self._outbox = _room(wires)
         self._receive = self._comm.Recv_init(self._inbox.elements, source=0, tag=DATA_TAG)
         self._listening = False
         self._m = 0  # of the parameters received last
+        # the iteration of the last message, and what its compression remembered before
+        self._before: tuple[int, Arrays] = (STOP, NOTHING)
         self._send: Any = MPI.REQUEST_NULL
         self._burst = _progress_calls()
 
@@ -378,7 +451,7 @@ class MpiLink:
 
         theta is a view of the receive buffer: it is valid until the reply.
         """
-        self._wait()
+        self.called(_never)
         self._listening = False
         t = int(self._inbox.header[0])
         if t == STOP:
@@ -386,6 +459,16 @@ class MpiLink:
             return None
         self._m = int(self._inbox.header[1])
         return t, self._m, self._inbox.body
+
+    def called(self, asked: Callable[[], bool]) -> bool:
+        """Sleep until there is something to `receive`, or `asked`; returns whether it was asked."""
+        while self._wait(asked):
+            t = int(self._inbox.header[0])
+            if t not in (SHOW, TAKE):
+                return False
+            self._listening = False
+            self._show(int(self._inbox.header[1])) if t == SHOW else self._take()
+        return True
 
     def reply(self, message: Message) -> None:
         """Send the message after its delay; a STOP in the meantime turns it into BYE."""
@@ -405,9 +488,21 @@ class MpiLink:
         self._outbox.header[:2] = SILENT, t
         self._post(0)
 
+    def _show(self, t: int) -> None:
+        """Send what compression remembered before iteration t."""
+        packed, before = self._before
+        state = before if packed == t else remembered(self._own_wires)
+        self._comm.send(state, dest=0, tag=SETUP_TAG)
+
+    def _take(self) -> None:
+        """Go on with what compression remembered when the run was stopped."""
+        restore(self._own_wires, self._comm.recv(source=0, tag=SETUP_TAG))
+
     def _pack(self, message: Message) -> int:
         """Write an answer into the send buffer; returns the length of its body."""
         wire = self._wires[self._m]
+        if wire.stateful:
+            self._before = message.t, remembered(self._own_wires)
         body = self._outbox.body[: wire.elements]
         scale = wire.pack(message.y, message.t, self._comm.rank - 1, body)
         self._outbox.header[:] = (
@@ -428,20 +523,16 @@ class MpiLink:
             self._receive.Start()
             self._listening = True
 
-    def called(self, asked: Callable[[], bool]) -> bool:
-        """Sleep until a message has come and the last one is sent, or `asked`; say which it is."""
+    def _wait(self, asked: Callable[[], bool] = _never) -> bool:
+        """Sleep until a message has come and the last one is sent, or `asked`; False if asked."""
         self._listen()
         pause = IDLE_SLEEP[0]
         while not (self._test(self._receive) and self._test(self._send)):
             if asked():
-                return True
+                return False
             time.sleep(pause)
             pause = min(2 * pause, IDLE_SLEEP[1])
-        return False
-
-    def _wait(self) -> None:
-        """Sleep until a message has come and the last one is sent."""
-        self.called(lambda: False)
+        return True
 
     def _test(self, request: Any) -> bool:
         return any(request.Test() for _ in range(self._burst))

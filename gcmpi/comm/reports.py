@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi.code import AnyArray
-from gcmpi.codebook import CodeBook
+from gcmpi.arrays import AnyArray
+from gcmpi.codes.codebook import CodeBook
 from gcmpi.comm.mpi import (
     BYE,
     DOWN_HEADER,

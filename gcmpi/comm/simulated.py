@@ -3,6 +3,9 @@
 Workers compute for a fixed virtual time and send in no time: who answers when, and so the whole
 training, is exactly reproducible, and a run over many minutes of delays takes seconds. Answers
 that are due at the same time come in random order. Decoding and updates take real seconds.
+
+Answers that are on their way when an iteration ends are part of the exchange's state, so that a run
+that is resumed has them arrive when they would have.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
+from gcmpi.formats import storage
+from gcmpi.stateful import Arrays, need
 from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Replies, Worker
 from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, storage
+from gcmpi.wire import Wire, remembered, restore
 
 
 class SimulatedExchange:
@@ -46,31 +51,54 @@ class SimulatedExchange:
         self._compute_seconds = compute_seconds
         problem = workers[0].problem
         self._wires = wires
+        self._by_owner = {f"worker{i}": by_m for i, by_m in enumerate(wires)}
         self._sent = {m: np.zeros(w.elements, storage(w.dtype)) for m, w in wires[0].items()}
         self._Y = {m: np.zeros((self.n, w.length), problem.dtype) for m, w in wires[0].items()}
         self._parameter_bytes = problem.d * problem.dtype.itemsize
         self._now = 0.0
-        # when each iteration began, and its m
-        self._began: list[tuple[float, int]] = []
-        self._first = 0
-        # what each worker owes: an iteration (-1: nothing), and when its answer will be there
+        # what each worker owes: an iteration (-1: nothing), when its answer will be there, and
+        # when that iteration began and with which m
         self._owes = np.full(self.n, -1)
         self._due = np.full(self.n, math.inf)
+        self._began = np.zeros(self.n)
+        self._m = np.zeros(self.n, dtype=np.int64)
+
+    @property
+    def state(self) -> Arrays:
+        """The virtual clock, what each worker owes, and what compression left out."""
+        owed = {name: getattr(self, f"_{name}").copy() for name in ("owes", "due", "began", "m")}
+        return {"now": np.array(self._now), **owed, **remembered(self._by_owner)}
+
+    @state.setter
+    def state(self, arrays: Arrays) -> None:
+        need(arrays, ("now", "owes", "due", "began", "m"), "the exchange on a virtual clock")
+        self._now = float(arrays["now"])
+        for name in ("owes", "due", "began", "m"):
+            setattr(self, f"_{name}", arrays[name].copy())
+        restore(self._by_owner, arrays)
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
-        """Do one iteration; the same contract as `gcmpi.comm.mpi.MpiExchange.exchange`."""
+        """Do one iteration; the same contract as `gcmpi.comm.mpi.MpiExchange.exchange`.
+
+        An iteration that is given up leaves no trace: it may be done again.
+        """
+        before = self.state
+        try:
+            return self._exchange(t, m, theta, rule)
+        except BaseException:
+            self.state = before
+            raise
+
+    def _exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
         n = self.n
         survivors = np.zeros(n, dtype=bool)
         arrival, compute, encode, delay = (np.full(n, np.nan) for _ in range(4))
         late: list[tuple[int, int, float]] = []
         start = self._now
-        if not self._began:
-            self._first = t
-        self._began.append((start, m))
         delays = self._delays(t)
         order = np.random.default_rng(t).permutation(n)
         idle = self._owes < 0
-        self._dispatch(np.flatnonzero(idle), t, delays)
+        self._dispatch(np.flatnonzero(idle), t, m, start, delays)
         sent = int(np.count_nonzero(idle))
         bytes_up = 0
         while True:
@@ -82,10 +110,9 @@ class SimulatedExchange:
                 self._now += left
                 continue
             self._now = max(self._now, float(self._due[i]))
-            iteration = int(self._owes[i])
+            iteration, began = int(self._owes[i]), float(self._began[i])
             self._owes[i], self._due[i] = -1, math.inf
-            began, asked = self._began[iteration - self._first]
-            bytes_up += self._sent[asked].nbytes
+            bytes_up += self._sent[int(self._m[i])].nbytes
             if iteration == t:
                 message = self._workers[i].answer(t, m, theta)
                 wire = self._wires[i][m]
@@ -96,7 +123,7 @@ class SimulatedExchange:
                 compute[i], encode[i], delay[i] = self._compute_seconds, 0.0, delays[i]
             else:
                 late.append((iteration, i, self._now - began))
-                self._dispatch(np.array([i]), t, delays)
+                self._dispatch(np.array([i]), t, m, start, delays)
                 sent += 1
         return Replies(
             self._Y[m],
@@ -116,8 +143,8 @@ class SimulatedExchange:
         unit = self._compute_seconds if self._stragglers.unit == "compute" else 1.0
         return self._stragglers.delays(t) * unit
 
-    def _dispatch(self, workers: AnyArray, t: int, delays: AnyArray) -> None:
+    def _dispatch(self, workers: AnyArray, t: int, m: int, began: float, delays: AnyArray) -> None:
         """Give theta to idle workers; silent ones stay idle until the next iteration."""
         answering = workers[np.isfinite(delays[workers])]
-        self._owes[answering] = t
+        self._owes[answering], self._began[answering], self._m[answering] = t, began, m
         self._due[answering] = self._now + self._compute_seconds + delays[answering]

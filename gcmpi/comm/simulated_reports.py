@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, BoolArray
-from gcmpi.codebook import CodeBook
+from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.formats import storage
 from gcmpi.reporting import PartWorker, seconds_needed
+from gcmpi.stateful import Arrays
 from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Replies, Report
 from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, storage
+from gcmpi.wire import Wire, remembered, restore
 
 
 class SimulatedReportExchange:
@@ -48,11 +50,21 @@ class SimulatedReportExchange:
     ) -> None:
         self.n = len(workers)
         self._workers, self._codes, self._stragglers = workers, codes, stragglers
+        self._by_owner = {f"worker{i}": by_m for i, by_m in enumerate(wires)}
         self._wires = [by_m[codes.m] for by_m in wires]
         self._compute_seconds = compute_seconds
         self._loads = np.array([worker.load for worker in workers])
         self._sent = np.zeros(self._wires[0].elements, storage(self._wires[0].dtype))
         self._Y = np.zeros((self.n, self._wires[0].length), workers[0].problem.dtype)
+
+    @property
+    def state(self) -> Arrays:
+        """What compression left out: nothing is ever on its way between two iterations."""
+        return remembered(self._by_owner)
+
+    @state.setter
+    def state(self, arrays: Arrays) -> None:
+        restore(self._by_owner, arrays)
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
         """Do one iteration; the contract of `gcmpi.comm.reports.MpiReportExchange.exchange`."""

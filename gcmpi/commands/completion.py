@@ -60,7 +60,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 def _names(action: argparse.Action) -> list[str]:
     """Return the words that may stand for a part or a type; none for other options."""
-    from gcmpi.experiment import Experiment
+    from gcmpi.experiments.experiment import Experiment
     from gcmpi.registry import REGISTRIES
 
     if action.metavar == "PART" and action.dest in REGISTRIES:

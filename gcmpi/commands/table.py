@@ -36,7 +36,7 @@ class Command:
 
 
 COMMANDS: Mapping[str, Command] = {
-    "train": Command("gcmpi.options", "gcmpi.train"),
-    "codes": Command("gcmpi.codes.__main__", "gcmpi.codes.__main__"),
-    "sweep": Command("gcmpi.sweep", "gcmpi.sweep"),
+    "train": Command("gcmpi.commands.train.options", "gcmpi.commands.train.command"),
+    "codes": Command("gcmpi.commands.codes.command_line", "gcmpi.commands.codes.command_line"),
+    "sweep": Command("gcmpi.commands.sweep", "gcmpi.commands.sweep"),
 }

@@ -9,32 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi import environment, recording, seeds
-from gcmpi.code import AnyArray
-from gcmpi.ensemble import Ensemble
-from gcmpi.experiment import Experiment
+from gcmpi import environment, seeds
+from gcmpi import records as recording
+from gcmpi.arrays import AnyArray
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.experiments.completed import CompletedRun
+from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.interrupt import Interrupt
 from gcmpi.experiments.launch import (
-    Observer,
     RefusedError,
     check_ranks,
-    conduct,
-    ending_all,
-    finish,
+    conduct_over,
     free_output,
     lead,
     refuse,
     start_mpi,
 )
-from gcmpi.experiments.questions import DistantAuditor, DistantModel
+from gcmpi.experiments.questions import DistantModel, DistantRun
+from gcmpi.experiments.recorder import Observer, Output
+from gcmpi.experiments.run import Run, assignment_matrix, build
 from gcmpi.experiments.steps import Share, Step
 from gcmpi.experiments.turns import Turns
 from gcmpi.importing import SCRIPT, OwnPartError
+from gcmpi.learning import Dataset, partition
 from gcmpi.learning.batches import Sampling
-from gcmpi.problems import Dataset, partition
 from gcmpi.registry import DATASETS, ENCODINGS, PROBLEMS, Spec
-from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.sentences import words
 
 YOURS = {
@@ -170,29 +169,28 @@ class CodedLoop:
             theta = self._world.receive(1)
             try:
                 earlier = None if resume is None else self._earlier(Path(resume), output)
-                path = free_output(output, overwrite) if resume is None else Path(resume)
-                built = self._run(theta, earlier)
+                file = free_output(output, overwrite)
+                if resume is not None:
+                    file = Output(Path(resume), "replace")
+                built = self._run(theta)
             except (ValueError, MemoryError):
                 refuse(self._world)
                 raise
-            run, exchange, places = lead(self._world, self.experiment, built)
+            run, exchange, places = lead(self._world, self.experiment, built, earlier=earlier)
         except (ValueError, MemoryError) as error:
             interrupt.restore()
             raise RefusedError(words(error)) from error
         try:
-            with ending_all(self._world):
-                completed = conduct(
-                    run,
-                    exchange,
-                    environment.describe(places, self._world.library),
-                    earlier=earlier,
-                    auditor=self._auditor(run),
-                    observer=observer,
-                    output=path,
-                    interrupt=interrupt,
-                )
-                finish(self._world, exchange)
-            return completed
+            return conduct_over(
+                self._world,
+                run,
+                exchange,
+                places,
+                earlier=earlier,
+                observer=observer,
+                output=file,
+                interrupt=interrupt,
+            )
         finally:
             interrupt.restore()
             atexit.unregister(self._at_exit)
@@ -220,27 +218,16 @@ class CodedLoop:
             raise ValueError("a CodedLoop is one run: make another CodedLoop for the next one")
         self._begun = True
 
-    def _run(self, theta: AnyArray | str, earlier: recording.RunFile | None) -> Run:
+    def _run(self, theta: AnyArray | str) -> Run:
         """Build the parts of the run, without a model and data; refuse what worker 0 could not."""
         if isinstance(theta, str):
             raise OwnPartError(f"rank 1 (worker 0): {theta}")
-        if earlier is not None and earlier.state.theta.size != theta.size:
-            raise ValueError(
-                f"initial() gives {theta.size} parameters, and the run to resume has "
-                f"{earlier.state.theta.size}: the model is another one"
-            )
         count = sum(map(len, self.rows))
         empty = np.zeros((count, 1), np.uint8)
         nowhere = Dataset(empty, empty[:, 0], empty[:1], empty[:1, 0], 0)
         e = self.experiment
-        return build(e, assignment_matrix(e), problem=DistantModel(theta), dataset=nowhere)
-
-    def _auditor(self, run: Run) -> DistantAuditor:
-        e, shared = self.experiment, run.shared
-        sizes = [len(rows) for rows in self.rows]
-        return DistantAuditor(
-            self._world, run.A, sizes, shared.wire, e.dtype, e.audit_every, e.iterations - 1
-        )
+        run = build(e, assignment_matrix(e), problem=DistantModel(theta), dataset=nowhere)
+        return DistantRun(run.experiment, run.shared, run.dataset, self._world)
 
     def _earlier(self, path: Path, output: str | Path | None) -> recording.RunFile:
         """Read the run to go on with; refuse one that is of another loop, or complete."""

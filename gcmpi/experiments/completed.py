@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcmpi import recording
-from gcmpi.code import AnyArray
-from gcmpi.experiment import Experiment
-from gcmpi.recording.figures import Figures, problems, warnings
-from gcmpi.run import Run
+from gcmpi import records as recording
+from gcmpi.arrays import AnyArray
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.run import Run
+from gcmpi.records.figures import Figures, problems, warnings
 from gcmpi.training import State
 
 
@@ -31,14 +31,16 @@ class CompletedRun(Mapping[str, AnyArray]):
         complete, or interrupted.
     environment
         Command, commit, versions, MPI library, hosts.
+    path
+        Its run file; None without one.
     """
 
     parts: Run
     record: recording.Record
     state: State
-    optimizer_state: Mapping[str, AnyArray]
     description: recording.Description
     status: str
+    path: Path | None = None
 
     @property
     def experiment(self) -> Experiment:
@@ -98,17 +100,15 @@ class CompletedRun(Mapping[str, AnyArray]):
             If it cannot be written.
         """
         target = Path(path)
-        if target.exists() and not overwrite:
-            raise ValueError(f"{target} exists: give another name, or overwrite=True to replace it")
         target.parent.mkdir(parents=True, exist_ok=True)
         recording.write(
             target,
             self.description,
             self.record,
             self.state,
-            self.optimizer_state,
             status=self.status,
             valid=self.valid,
+            overwrite=overwrite,
         )
         return target
 

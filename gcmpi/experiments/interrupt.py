@@ -6,7 +6,9 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gcmpi.code import BoolArray
+    from gcmpi.arrays import AnyArray, BoolArray
+    from gcmpi.stateful import Arrays
+    from gcmpi.training import Exchange, Replies
     from gcmpi.waiting import StopRule
 
 
@@ -47,14 +49,35 @@ class Interrupted(Exception):
     """The run is to end, in the middle of waiting."""
 
 
-class WatchedRule:
-    """A stop rule that gives up the iteration, however long its wait, when the run is to end.
+class WatchedExchange:
+    """An exchange that gives up the iteration, however long its wait, when the run is to end.
 
     Nothing of an abandoned iteration is kept: a resumed run does it again from its start.
     """
 
+    def __init__(self, exchange: Exchange, interrupt: Interrupt) -> None:
+        self._exchange, self._interrupt = exchange, interrupt
+
+    @property
+    def state(self) -> Arrays:
+        """What the exchange remembers."""
+        return self._exchange.state
+
+    @state.setter
+    def state(self, arrays: Arrays) -> None:
+        self._exchange.state = arrays
+
+    def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
+        """Do one iteration; raise Interrupted when somebody wants the run to end."""
+        return self._exchange.exchange(t, m, theta, _WatchedRule(rule, self._interrupt))
+
+
+class _WatchedRule:
+    """A stop rule that raises Interrupted when the run is to end."""
+
     def __init__(self, rule: StopRule, interrupt: Interrupt) -> None:
         self._rule, self._interrupt = rule, interrupt
+        self.state: Arrays = {}  # the rule itself has it
         self.begin, self.observe = rule.begin, rule.observe
 
     def remaining(self, answered: BoolArray, elapsed: float) -> float:

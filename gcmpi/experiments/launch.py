@@ -9,31 +9,27 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
-import inspect
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gcmpi import environment, recording
-from gcmpi.experiment import Experiment
+from gcmpi import environment
+from gcmpi import records as recording
+from gcmpi.experiments import resume
 from gcmpi.experiments.completed import CompletedRun
-from gcmpi.experiments.interrupt import Interrupt, Interrupted, WatchedRule
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.interrupt import Interrupt, Interrupted, WatchedExchange
+from gcmpi.experiments.recorder import Observer, Output, RunRecorder
+from gcmpi.experiments.run import Run, assignment_matrix, build
 from gcmpi.experiments.worker import follow
 from gcmpi.importing import OwnPartError
-from gcmpi.run import Run, assignment_matrix, build
 from gcmpi.sentences import words
-from gcmpi.training import Auditor, Exchange, Iteration, State, serve
+from gcmpi.training import Exchange, train
 
 if TYPE_CHECKING:
     from gcmpi.comm.mpi import MpiExchange, World
-
-CHECKPOINT_SECONDS = 60.0
-Observer = Callable[..., object]
-"""Called after every iteration with its `Iteration`; with `last` too, if it takes that."""
 
 
 class RefusedError(ValueError):
@@ -125,13 +121,9 @@ def launch(
             run, exchange, places = lead(world, e)
         except (ValueError, MemoryError) as error:
             raise RefusedError(words(error)) from error
-        with ending_all(world):
-            surroundings = environment.describe(places, world.library)
-            completed = conduct(
-                run, exchange, surroundings, observer=observer, output=path, interrupt=interrupt
-            )
-            finish(world, exchange)
-        return completed
+        return conduct_over(
+            world, run, exchange, places, observer=observer, output=path, interrupt=interrupt
+        )
     finally:
         interrupt.restore()
 
@@ -156,15 +148,12 @@ def ending_all(world: World) -> Iterator[None]:
         raise
 
 
-def finish(world: World, exchange: MpiExchange) -> None:
-    """Tell the workers that the run is over; end the job with this script if one is silent."""
-    if not exchange.close():
-        environment.complain("some workers did not answer at the end: the job ends here")
-        atexit.register(world.abort, 0)
-
-
 def lead(
-    world: World, e: Experiment, built: Run | None = None
+    world: World,
+    e: Experiment,
+    built: Run | None = None,
+    *,
+    earlier: recording.RunFile | None = None,
 ) -> tuple[Run, MpiExchange, list[environment.Place]]:
     """Rank 0: build the parts and hand them out; returns when all workers are ready.
 
@@ -185,6 +174,8 @@ def lead(
         A = assignment_matrix(e)
         check_ranks(e, A.shape[1], world.size)
         run = build(e, A) if built is None else built
+        if earlier is not None:
+            resume.check(run, earlier)
         shared = run.shared
         parts = (world, shared.problem.d, shared.problem.dtype, shared.wires)
         make = partial(MpiReportExchange, codes=shared.codes) if shared.codes.reported else None
@@ -197,6 +188,7 @@ def lead(
     refused = [(rank, said) for rank, said in enumerate(answers, 1) if isinstance(said, str)]
     world.hand_out([not refused] * (world.size - 1))
     if refused:
+        exchange.free()
         rank, said = refused[0]
         raise OwnPartError(f"rank {rank} (worker {rank - 1}): {said}")
     return run, exchange, [environment.place(), *answers]
@@ -207,15 +199,55 @@ def refuse(world: World) -> None:
     world.hand_out([None] * (world.size - 1))
 
 
+def conduct_over(
+    world: World,
+    run: Run,
+    exchange: MpiExchange,
+    places: list[environment.Place],
+    *,
+    interrupt: Interrupt,
+    earlier: recording.RunFile | None = None,
+    observer: Observer | None = None,
+    output: Output | None = None,
+) -> CompletedRun:
+    """Conduct a run over MPI whose workers are ready, and tell them that it is over.
+
+    Raises
+    ------
+    RefusedError
+        If the run file is another run's by now.
+    """
+    taken: recording.TakenError | None = None
+    with ending_all(world):
+        surroundings = environment.describe(places, world.library)
+        try:
+            completed = conduct(
+                run,
+                exchange,
+                surroundings,
+                earlier=earlier,
+                observer=observer,
+                output=output,
+                interrupt=interrupt,
+            )
+        except recording.TakenError as error:  # of another run that began at the same time
+            taken = error
+        if not exchange.close():
+            environment.complain("some workers did not answer at the end: the job ends here")
+            atexit.register(world.abort, 0)
+    if taken is not None:
+        raise RefusedError(str(taken)) from taken
+    return completed
+
+
 def conduct(
     run: Run,
     exchange: Exchange,
     surroundings: Mapping[str, str],
     *,
     earlier: recording.RunFile | None = None,
-    auditor: Auditor | None = None,
     observer: Observer | None = None,
-    output: Path | None = None,
+    output: Output | None = None,
     interrupt: Interrupt | None = None,
 ) -> CompletedRun:
     """Train and record; what the server does of a run, over MPI or not.
@@ -224,12 +256,16 @@ def conduct(
     ----------
     earlier
         A run to go on with.
-    auditor
-        It audits in place of the run's own.
     output
-        The run file; it is written at checkpoints, at the end, and when the run fails.
+        The run file; it is written at the start, at checkpoints, at the end, and when the run
+        fails.
     interrupt
         Asked in every iteration whether the run is to end.
+
+    Raises
+    ------
+    TakenError
+        If the run file is another run's; nothing was done then.
     """
     e = run.experiment
     description = recording.Description(
@@ -242,81 +278,40 @@ def conduct(
         surroundings,
         e.own,
     )
-    record = recording.Record(run.A.shape[1], None if earlier is None else earlier.columns)
-    optimizer, switch, state = run.optimizer, run.switch, State(0, run.theta)
+    record, state = recording.Record(run.A.shape[1]), run.start
     if earlier is not None:
-        commands = {"command": earlier.command, "resumed_by": surroundings["command"]}
-        description = dataclasses.replace(
-            description, created=earlier.created, environment={**surroundings, **commands}
-        )
-        for answered in earlier.columns["survivors"]:
-            switch.observe(int((answered == 0).sum()))
-        state, optimizer.state = earlier.state, dict(earlier.optimizer_state)
-    saved = time.monotonic()
-
-    def so_far(status: str) -> CompletedRun:
-        return CompletedRun(run, record, state, optimizer.state, description, status)
-
-    def save(status: str) -> None:
-        if output is not None:
-            so_far(status).save(output, overwrite=True)
-
-    def keep(row: Iteration, new: State) -> bool:
-        nonlocal saved, state
-        state = new
-        record.append(row)
-        reached = bool(e.target_accuracy) and row.accuracy >= e.target_accuracy
-        asked = interrupt is not None and interrupt.asked
-        over = asked or reached or row.iteration == e.iterations - 1
-        _tell(observer, row, over)
-        if not over and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            save("running")
-            saved = time.monotonic()
-        return over
-
-    rule = run.rule
+        description = description.resume(earlier)
+        record = recording.Record(run.A.shape[1], earlier.columns)
+        state = resume.start(run, earlier, exchange)
+    recorder = RunRecorder(
+        run,
+        exchange,
+        description,
+        record,
+        state,
+        output=output,
+        observer=observer,
+        interrupt=interrupt,
+    )
+    watched = exchange if interrupt is None else WatchedExchange(exchange, interrupt)
     try:
-        serve(
-            exchange,
-            state,
-            iterations=e.iterations,
-            warmup=e.warmup,
-            family=run.family,
-            switch=switch,
-            rule=rule if interrupt is None else WatchedRule(rule, interrupt),
-            optimizer=optimizer,
-            auditor=run.auditor if auditor is None else auditor,
-            record=keep,
-        )
+        train(run, watched, state, recorder)
     except Interrupted:
         pass  # saved below, as after any other interruption
     except BaseException:
-        save("failed")
+        recorder.save("failed")
         raise
-    reached_end = state.t == e.iterations or interrupt is None or not interrupt.asked
-    status = "complete" if reached_end else "interrupted"
-    save(status)
-    return so_far(status)
+    return recorder.completed()
 
 
-def _tell(observer: Observer | None, row: Iteration, last: bool) -> None:
-    """Tell the observer about an iteration."""
-    if observer is None:
-        return
-    if "last" in inspect.signature(observer).parameters:
-        observer(row, last=last)
-    else:
-        observer(row)
-
-
-def free_output(output: str | Path | None, overwrite: bool) -> Path | None:
-    """Return the path of the run file; refuse one that exists."""
+def free_output(output: str | Path | None, overwrite: bool) -> Output | None:
+    """Return the run file; refuse one that exists."""
     if output is None:
         return None
     path = Path(output)
     if path.exists() and not overwrite:
         raise ValueError(f"output {path} exists: give another name, or overwrite=True")
-    return path
+    return Output(path, "replace" if overwrite else "refuse")
 
 
 def check_ranks(experiment: Experiment, n: int, size: int) -> None:
@@ -345,7 +340,7 @@ def check_ranks(experiment: Experiment, n: int, size: int) -> None:
 
 def _alternative(experiment: Experiment, size: int) -> str:
     """Suggest an assignment for the ranks there are: of the same family, if one is near."""
-    from gcmpi import assignments
+    from gcmpi.codes import assignments
 
     if size < 2:
         return ""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gcmpi.arrays import AnyArray, Array
 from gcmpi.audit import Truth, relative_error, rounding
-from gcmpi.code import AnyArray, Array, Code
+from gcmpi.codes.code import Code
+from gcmpi.experiments.run import Run
 from gcmpi.experiments.steps import Values
-from gcmpi.training import GradientAudit, Replies
+from gcmpi.learning import partition
+from gcmpi.training import Auditor, GradientAudit, Replies
 from gcmpi.wire import Wire
 
 if TYPE_CHECKING:
@@ -73,6 +77,27 @@ class DistantModel:
     def accuracy(self, theta: AnyArray, X: AnyArray, y: AnyArray) -> float:
         """Refuse: only workers know accuracies."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class DistantRun(Run):
+    """A run whose model and data only the workers have.
+
+    Attributes
+    ----------
+    world
+        Rank 0 and the workers.
+    """
+
+    world: World
+
+    @cached_property
+    def auditor(self) -> Auditor:
+        """What asks the workers for the truth about iterations."""
+        e, k = self.experiment, len(self.A)
+        sizes = [rows.stop - rows.start for rows in partition(len(self.dataset.X), k)]
+        every, last = e.audit_every, e.iterations - 1
+        return DistantAuditor(self.world, self.A, sizes, self.shared.wire, e.dtype, every, last)
 
 
 class DistantAuditor:

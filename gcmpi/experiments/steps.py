@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gcmpi.code import AnyArray, Array, IntArray, message_length
+from gcmpi.arrays import AnyArray, Array, IntArray
+from gcmpi.codes.code import message_length
 from gcmpi.learning.batches import Sampling
 
 Refuse = Callable[[str], Exception]

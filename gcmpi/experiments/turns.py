@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gcmpi import environment
-from gcmpi.code import AnyArray
-from gcmpi.experiment import Experiment
+from gcmpi.arrays import AnyArray
+from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.questions import Question
 from gcmpi.experiments.steps import Encoder, Refuse, Share, Step, Values
 from gcmpi.experiments.worker import decline, ready, receive_parts
@@ -153,7 +153,7 @@ class Desk:
     def __init__(self, world: World, share: Share, shared: Shared, refuse: Refuse) -> None:
         self._world, self._share, self._shared, self._refuse = world, share, shared, refuse
         self._i = world.rank - 1
-        self._codes = {m: member.codes for m, member in shared.family.items()}
+        self._codes = {m: scheme.codes for m, scheme in shared.schemes.items()}
         for codes in self._codes.values():  # imports what draws codes, before the first iteration
             codes.coefficients(0, self._i)
         subsets = self._subsets = tuple(map(int, shared.codes.subsets(self._i)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gcmpi import environment, reporting, training
@@ -11,8 +11,7 @@ from gcmpi.importing import blame
 
 if TYPE_CHECKING:
     from gcmpi.comm.mpi import World
-    from gcmpi.experiment import Experiment
-    from gcmpi.stragglers import StragglerModel
+    from gcmpi.experiments.experiment import Experiment
 
 
 def follow(world: World, e: Experiment | None = None) -> bool:
@@ -39,7 +38,7 @@ def follow(world: World, e: Experiment | None = None) -> bool:
         return False
     if not ready(world):
         return False
-    work(shared.stragglers)
+    work()
     return True
 
 
@@ -86,25 +85,26 @@ def _same(e: Experiment | None, text: str) -> None:
     )
 
 
-def _worker(
-    world: World, shared: training.Shared, rows: training.Shard
-) -> Callable[[StragglerModel], None]:
+def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Callable[[], None]:
     """Return what a worker does in the run, after a rehearsal."""
     from gcmpi.comm.mpi import MpiLink
     from gcmpi.comm.reports import MpiReportLink
 
     i, problem, codes = world.rank - 1, shared.problem, shared.codes
     ends = (world, problem.d, problem.dtype, shared.wires)
-    name = shared.recipes["problem"].text if "problem" in shared.recipes else "of this package"
-    work: Callable[[StragglerModel], None]
+    worker: training.Worker | reporting.PartWorker
     if codes.reported:
-        part_worker = reporting.PartWorker(i, problem, rows, codes.m, shared.sampling)
-        rehearse = part_worker.rehearse
-        work = partial(reporting.work, MpiReportLink(*ends, part_worker.load), part_worker)
+        worker = reporting.PartWorker(i, problem, rows, codes.m, shared.sampling)
     else:
-        worker = training.Worker(i, problem, rows, shared.family, shared.sampling)
-        rehearse = worker.rehearse
-        work = partial(training.work, MpiLink(*ends), worker)
-    with blame(f"problem {name}"):
-        rehearse()
+        worker = training.Worker(i, problem, rows, shared.schemes, shared.sampling)
+    own = shared.recipes.get("problem")
+    with blame(f"problem {own.text}") if own else contextlib.nullcontext():
+        worker.rehearse()
+
+    def work() -> None:
+        if isinstance(worker, reporting.PartWorker):
+            reporting.work(MpiReportLink(*ends, worker.load), worker, shared.stragglers)
+        else:
+            training.work(MpiLink(*ends), worker, shared.stragglers)
+
     return work

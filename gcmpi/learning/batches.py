@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from gcmpi import seeds
-from gcmpi.code import IntArray
+from gcmpi.arrays import IntArray
 
 WHOLE = "1"
 ROWS = "rows:"

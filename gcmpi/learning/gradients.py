@@ -16,11 +16,12 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, IntArray, encode, message_length
+from gcmpi.arrays import AnyArray, Array, IntArray
+from gcmpi.codes.code import encode, message_length
 from gcmpi.learning.batches import Sampling
 from gcmpi.learning.problem import DeviceModel, HostModel, Problem, Ready
-from gcmpi.problems.rows import given, made, prepare, prepared
-from gcmpi.problems.stored import AnyRows, Lazy, in_memory
+from gcmpi.learning.rows import given, made, prepare, prepared
+from gcmpi.learning.stored import AnyRows, Lazy, in_memory
 
 
 class Gradients(Protocol):
@@ -223,14 +224,14 @@ class DeviceGradients:
 
     def combine(self, coefficients: Array) -> AnyArray:
         """Return the message of the kept gradients over the first subsets."""
-        total = _Sum(self.problem.d, len(coefficients))
+        total = _sum(self.problem, len(coefficients))
         for g, column in zip(self._kept, coefficients.T, strict=False):
             total.add(g, column)
-        return total.on_host(self.problem)
+        return total.on_host()
 
     def message(self, coefficients: Array) -> tuple[AnyArray, float]:
         """Return the message, and the seconds spent on encoding."""
-        total = _Sum(self.problem.d, len(coefficients))
+        total = _sum(self.problem, len(coefficients))
         weights = self.rows.scale * coefficients * self.rows.factors
         encoding = 0.0
         column = same_for_all(weights)
@@ -239,18 +240,19 @@ class DeviceGradients:
             started = time.perf_counter()
             total.add(g, column[:, 0])
             encoding = time.perf_counter() - started
-            return total.on_host(self.problem), encoding
+            return total.on_host(), encoding
         for position in range(len(self.rows.sizes)):
             g = self._gradient(position)
             started = time.perf_counter()
             total.add(g, weights[:, position])
             encoding += time.perf_counter() - started
-        return total.on_host(self.problem), encoding
+        return total.on_host(), encoding
 
     def _gradient(self, position: int, *, whole: bool = False) -> Any:
         chosen = None if whole else self.rows.chosen(self._t, position)
         rows = self._put(position, self.rows.slices[position], chosen)
-        return self.problem.gradient(rows, self.rows.generator(self._t, position))
+        drawn = self.rows.generator(self._t, position) if self.problem.draws else None
+        return self.problem.gradient(rows, drawn)
 
     def _put(self, key: int | None, where: slice, chosen: IntArray | None) -> Any:
         """Return rows on the device, `chosen` ones of those that are `where`."""
@@ -271,11 +273,12 @@ class _Sum:
     divides d. Head and tail of the message are summed apart, so that nothing is ever padded.
     """
 
-    def __init__(self, d: int, m: int) -> None:
-        self._length = message_length(d, m)
-        full, rest = divmod(d, self._length)
-        head = [(u * self._length, u * self._length + rest) for u in range(full + 1)]
-        tail = [(u * self._length + rest, (u + 1) * self._length) for u in range(full)]
+    def __init__(self, problem: DeviceModel, m: int) -> None:
+        self._problem = problem
+        length = message_length(problem.d, m)
+        full, rest = divmod(problem.d, length)
+        head = [(u * length, u * length + rest) for u in range(full + 1)]
+        tail = [(u * length + rest, (u + 1) * length) for u in range(full)]
         self._pieces = [piece for piece in (head, tail) if piece[0][0] < piece[0][1]]
         self._sums: list[Any] = [None] * len(self._pieces)
 
@@ -287,12 +290,32 @@ class _Sum:
                 sum_ = self._sums[index]
                 self._sums[index] = term if sum_ is None else sum_ + term
 
-    def on_host(self, problem: DeviceModel) -> AnyArray:
+    def on_host(self) -> AnyArray:
         """Return the message as a numpy array, shape (ceil(d / m),)."""
         lengths = [piece[0][1] - piece[0][0] for piece in self._pieces]
         ends = zip(self._sums, lengths, strict=True)
-        host = [problem.host(sum_, length) for sum_, length in ends]
+        host = [self._problem.host(sum_, length) for sum_, length in ends]
         return host[0] if len(host) == 1 else np.concatenate(host)
+
+
+class _OwnSum:
+    """A message that the model adds to itself."""
+
+    def __init__(self, problem: DeviceModel, m: int) -> None:
+        self._problem, self._length = problem, message_length(problem.d, m)
+        self._total: Any = None
+
+    def add(self, g: Any, column: Array) -> None:
+        """Add the parts of a gradient, part u multiplied by ``column[u]``."""
+        self._total = self._problem.add(self._total, g, column)
+
+    def on_host(self) -> AnyArray:
+        """Return the message as a numpy array, shape (ceil(d / m),)."""
+        return self._problem.host(self._total, self._length)
+
+
+def _sum(problem: DeviceModel, m: int) -> _Sum | _OwnSum:
+    return _OwnSum(problem, m) if problem.adds else _Sum(problem, m)
 
 
 def gradients(

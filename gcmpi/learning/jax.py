@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gcmpi import environment
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
+from gcmpi.codes.code import message_length
 
 INSTALL = "pip install jax"
 SETTINGS = {
@@ -106,12 +107,18 @@ class JaxProblem:
 
     def load(self, theta: AnyArray) -> None:
         """Put parameters on the device."""
-        self._built.theta = self._built.put(theta)
+        self._built.load(theta)
 
-    def gradient(self, rows: tuple[Any, Any], rng: np.random.Generator) -> Any:
+    def gradient(self, rows: tuple[Any, Any], rng: np.random.Generator | None = None) -> Any:
         """Return the gradient of the SUM of the losses as a jax array, (d,)."""
-        seed = int(rng.integers(2**31)) if self.draws else None
+        seed = int(rng.integers(2**31)) if rng is not None and self.draws else None
         return self._built.gradient(*rows, seed)
+
+    def add(self, total: Any, g: Any, weights: AnyArray) -> Any:
+        """Return the message `total` (None: zeros) plus the parts of g, each with its weight."""
+        length = message_length(self.d, len(weights))
+        total = np.zeros(length, self.dtype) if total is None else total
+        return self._built.add(total, g, weights.astype(self.dtype))
 
     def host(self, array: Any) -> AnyArray:
         """Return a jax array as a numpy array."""
@@ -120,7 +127,7 @@ class JaxProblem:
     def loss(self, theta: AnyArray, X: AnyArray, Y: AnyArray) -> float:
         """Return the sum of the losses of the rows; a key is None here."""
         model = self._built
-        return float(model.value(model.put(theta), model.put(X), model.put(Y)))
+        return float(model.value(self.parameters(theta), model.put(X), model.put(Y)))
 
     def accuracy(self, theta: AnyArray, X: AnyArray, y: AnyArray) -> float:
         """Return what the model's own accuracy says; NaN without one."""
@@ -183,30 +190,43 @@ class _Model:
         draws: bool,
     ) -> None:
         jax = _jax(dtype)
-        flat, self.unravel = _flatten(recipe(np.random.default_rng(0)), dtype)
+        from jax.flatten_util import ravel_pytree
+
+        flat, unravel = _flatten(recipe(np.random.default_rng(0)), dtype)
         self.d = int(flat.size)
-        self.theta = flat
+        self.unravel = jax.jit(unravel)
+        self._parameters = self.unravel(flat)
         devices = jax.local_devices()
         self._device = devices[environment.local_rank() % len(devices)]
 
-        def value(theta: Any, X: Any, Y: Any, seed: Any = None) -> Any:
+        def value(parameters: Any, X: Any, Y: Any, seed: Any = None) -> Any:
             # the audit on the server computes what workers compute, to the last bits of float32
             with jax.default_matmul_precision("float32"):
                 if not draws:
-                    return loss(self.unravel(theta), X, Y)
+                    return loss(parameters, X, Y)
                 key = None if seed is None else jax.random.key(seed)
-                return loss(self.unravel(theta), X, Y, key=key)
+                return loss(parameters, X, Y, key=key)
 
-        self.value = jax.jit(value)
-        self._gradient = jax.jit(jax.grad(value))
+        def gradient(parameters: Any, X: Any, Y: Any, seed: Any = None) -> Any:
+            return ravel_pytree(jax.grad(value)(parameters, X, Y, seed))[0]
+
+        def add(total: Any, g: Any, weights: Any) -> Any:
+            padded = jax.numpy.pad(g, (0, len(weights) * len(total) - len(g)))
+            return total + weights @ padded.reshape(len(weights), len(total))
+
+        self.value, self._gradient, self.add = map(jax.jit, (value, gradient, add))
 
     def put(self, array: AnyArray) -> Any:
         """Return an array on the device."""
         return _jax().device_put(array, self._device)
 
+    def load(self, theta: AnyArray) -> None:
+        """Put parameters on the device, in the form that the model has them."""
+        self._parameters = self.unravel(self.put(theta))
+
     def gradient(self, X: Any, Y: Any, seed: int | None) -> Any:
         """Return the gradient, (d,)."""
-        return self._gradient(self.theta, X, Y, seed)
+        return self._gradient(self._parameters, X, Y, seed)
 
 
 def _jax(dtype: np.dtype[Any] | None = None) -> Any:

@@ -22,7 +22,10 @@ that only finished messages are copied to the host: ``rows(X, y)`` puts rows on 
 for a subset; ``load(theta)`` does so with the parameters, once an iteration; ``gradient(rows)``
 returns the gradient of the SUM of the losses as an array of the model's own kind, which can be
 sliced, multiplied by a float and added; ``host(array)`` makes a numpy array of it. Where a model
-has ``take(rows, indices)``, a mini-batch is taken from rows that are on the device already.
+has ``take(rows, indices)``, a mini-batch is taken from rows that are on the device already. Where
+it has ``add(total, g, weights)``, that replaces slicing and adding: it returns the message `total`
+(None at first) plus the sum over u of ``weights[u]`` times part u of g, (ceil(d / m),), the last
+parts padded with zeros.
 
 A gradient with a parameter `rng` gets a generator that follows from the run's seed, the iteration
 and the subset: all workers that hold a subset, and the audit, then draw the same. Such a gradient
@@ -38,7 +41,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gcmpi.code import AnyArray, message_length
+from gcmpi.arrays import AnyArray
+from gcmpi.codes.code import message_length
 
 NEEDED = ("d", "initial", "loss", "gradient")
 ON_DEVICE = ("rows", "load", "gradient", "host")
@@ -208,6 +212,15 @@ class DeviceModel(_Completed):
     def take(self, rows: Any, indices: AnyArray) -> Any:
         """Return some of the rows on the device."""
         return self.own.take(rows, indices)
+
+    @property
+    def adds(self) -> bool:
+        """Whether the model adds to messages itself."""
+        return hasattr(self.own, "add")
+
+    def add(self, total: Any, g: Any, weights: AnyArray) -> Any:
+        """Return a message plus the weighted parts of a gradient, on the device."""
+        return self.own.add(total, g, weights)
 
     def load(self, theta: AnyArray) -> None:
         """Put parameters on the device; the model gets a copy."""

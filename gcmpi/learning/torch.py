@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gcmpi import environment
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
+from gcmpi.codes.code import message_length
 from gcmpi.learning.problem import determination
 
 if TYPE_CHECKING:
@@ -107,10 +108,18 @@ class TorchProblem:
         """Put parameters into the network."""
         self._built.load(theta)
 
-    def gradient(self, rows: tuple[Any, Any], rng: np.random.Generator) -> Any:
+    def gradient(self, rows: tuple[Any, Any], rng: np.random.Generator | None = None) -> Any:
         """Return the gradient of the SUM of the losses as a tensor, (d,)."""
-        seed = int(rng.integers(2**63)) if self.draws else None
+        seed = int(rng.integers(2**63)) if rng is not None and self.draws else None
         return self._built.gradient(self.sum_of_losses, *rows, seed)
+
+    def add(self, total: Any, g: Any, weights: AnyArray) -> Any:
+        """Return the message `total` (None: zeros) plus the parts of g, each with its weight."""
+        length = message_length(self.d, len(weights))
+        total = g.new_zeros(length) if total is None else total
+        for part, weight in zip(g.split(length), weights, strict=False):  # in place: no memory
+            total[: len(part)].add_(part, alpha=float(weight))
+        return total
 
     def host(self, array: Any) -> AnyArray:
         """Return a tensor as a numpy array."""
@@ -220,7 +229,8 @@ class _Network:
     def gradient(self, loss: Callable[[Any, Any], Any], X: Any, Y: Any, seed: int | None) -> Any:
         """Return the gradient in training mode, (d,)."""
         torch = _torch()
-        self.module.train()
+        if not self.module.training:
+            self.module.train()
         if seed is None:
             value = loss(self.module(X), Y)
         else:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi.assignments import parameters
-from gcmpi.code import AnyArray
-from gcmpi.encodings.requirements import groups
+from gcmpi.arrays import AnyArray
+from gcmpi.codes.assignments import parameters
+from gcmpi.codes.assignments.structure import groups
 from gcmpi.registry import ASSIGNMENTS, Spec
 from gcmpi.testing.parts import Own, Place, part
 from gcmpi.testing.symmetry import is_transitive_on_workers

@@ -7,8 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from gcmpi.code import Array, BoolArray
-from gcmpi.errors import target
+from gcmpi.arrays import Array, BoolArray
+from gcmpi.codes.errors import target
 from gcmpi.testing.cases import Case, straggler_sets
 
 FALSE_ALARM = 1e-6

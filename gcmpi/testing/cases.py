@@ -9,7 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array, BoolArray, Code
+from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.codes.code import Code
 from gcmpi.testing.parts import Own, Place
 
 ALL_SETS = 2000

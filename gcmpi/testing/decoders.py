@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi import decoders
-from gcmpi.code import AnyArray, Array, BoolArray, Code
+from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.codes import decoders
+from gcmpi.codes.code import Code
 from gcmpi.registry import DECODERS, ENCODINGS
 from gcmpi.testing.assignments import SMALL, chosen
 from gcmpi.testing.cases import straggler_sets

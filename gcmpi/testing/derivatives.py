@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array
+from gcmpi.arrays import AnyArray, Array
 from gcmpi.testing.models import Model, Rows
 
 COORDINATES, DIRECTIONS = 200, 5

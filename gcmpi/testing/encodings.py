@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi import bounds
-from gcmpi.code import AnyArray, BoolArray
-from gcmpi.errors import ErrorEngine, orders, sample, target
+from gcmpi.arrays import AnyArray, BoolArray
+from gcmpi.codes import bounds
+from gcmpi.codes.errors import ErrorEngine, orders, sample, target
 from gcmpi.registry import ENCODINGS
 from gcmpi.testing.assignments import chosen, is_symmetric
 from gcmpi.testing.bias import check_unbiased

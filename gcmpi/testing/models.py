@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi.code import AnyArray
+from gcmpi.arrays import AnyArray
 from gcmpi.testing.parts import Place
 
 NEEDED = ("d", "initial", "loss", "gradient")

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi.code import AnyArray, message_length
+from gcmpi.arrays import AnyArray
+from gcmpi.codes.code import message_length
 from gcmpi.registry import PROBLEMS
 from gcmpi.testing.derivatives import check_gradient
 from gcmpi.testing.models import Model, Rows

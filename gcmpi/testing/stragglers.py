@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi.code import AnyArray, Array
+from gcmpi.arrays import AnyArray, Array
 from gcmpi.registry import STRAGGLERS
 from gcmpi.stragglers import Table
 from gcmpi.testing.parts import Own, Place, part

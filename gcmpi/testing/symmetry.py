@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gcmpi.code import AnyArray, IntArray
+from gcmpi.arrays import AnyArray, IntArray
 
 
 def is_transitive_on_workers(A: AnyArray) -> bool:

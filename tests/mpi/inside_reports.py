@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gcmpi.code import combine, encode
-from gcmpi.codebook import CodeBook
+from gcmpi.codes.code import combine, encode
+from gcmpi.codes.codebook import CodeBook
 from gcmpi.comm.mpi import DOWN_HEADER, UP_HEADER, Arrivals, World
 from gcmpi.comm.reports import MpiReportExchange, MpiReportLink
 from gcmpi.registry import Spec

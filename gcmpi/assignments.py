@@ -1,0 +1,3 @@
+"""`gcmpi.codes.assignments` under the name that programs use."""
+
+from gcmpi.codes.assignments import *  # noqa: F403

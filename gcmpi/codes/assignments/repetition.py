@@ -1,0 +1,130 @@
+"""Assignments by plain repetition: every number of workers, no design needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from gcmpi.arrays import AnyArray
+from gcmpi.codes.assignments.catalogue import nearby
+from gcmpi.registry import ASSIGNMENTS, Size
+
+
+def _any_load(n: int, delta: int | None) -> Iterator[Size]:
+    """Without a wish, a load of about sqrt(n), as in a projective plane."""
+    delta = math.isqrt(n - 1) + 1 if delta is None else delta
+    if 1 <= delta <= n:
+        yield Size({"n": n, "delta": delta}, n, delta)
+
+
+def _dividing_load(n: int, delta: int | None) -> Iterator[Size]:
+    for load in range(1, n + 1) if delta is None else (delta,):
+        if 1 <= load <= n and n % load == 0:
+            yield Size({"n": n, "delta": load}, n, load)
+
+
+def _identity(n: int, delta: int | None) -> Iterator[Size]:  # noqa: ARG001
+    yield Size({"n": n}, n, 1)
+
+
+@ASSIGNMENTS.register(
+    "cyclic",
+    {"n": 5, "delta": 2},
+    {"n": 7, "delta": 3},
+    vertex_transitive=True,
+    sizes=_any_load,
+)
+def cyclic(n: int, delta: int) -> AnyArray:
+    """Cyclic repetition: worker i holds the subsets i, i+1, .., i+delta-1 modulo n.
+
+    Parameters
+    ----------
+    n
+        Workers, and as many subsets.
+    delta
+        Subsets per worker, 1 to n.
+
+    Returns
+    -------
+    A : (n, n) uint8, gamma = delta
+
+    Raises
+    ------
+    ValueError
+        If delta is not in 1..n.
+
+    References
+    ----------
+    Tandon, Lei, Dimakis and Karampatziakis, Gradient Coding, ICML 2017.
+    """
+    if not 1 <= delta <= n:
+        raise ValueError(
+            f"cyclic needs 1 <= delta <= n, not n={n}, delta={delta}; "
+            f"{nearby('delta', delta, lambda v: 1 <= v <= n)}"
+        )
+    subset, worker = np.ogrid[:n, :n]
+    A: AnyArray = ((subset - worker) % n < delta).astype(np.uint8)
+    return A
+
+
+@ASSIGNMENTS.register(
+    "fractional-repetition",
+    {"n": 6, "delta": 2},
+    {"n": 6, "delta": 3},
+    vertex_transitive=True,
+    sizes=_dividing_load,
+)
+def fractional_repetition(n: int, delta: int) -> AnyArray:
+    """Fractional repetition: delta workers after the other hold the same delta subsets.
+
+    Parameters
+    ----------
+    n
+        Workers, and as many subsets.
+    delta
+        Subsets per worker and size of a group; a divisor of n.
+
+    Returns
+    -------
+    A : (n, n) uint8, gamma = delta
+
+    Raises
+    ------
+    ValueError
+        If n is not positive or delta does not divide it.
+
+    References
+    ----------
+    Tandon, Lei, Dimakis and Karampatziakis, Gradient Coding, ICML 2017.
+    """
+    if n < 1:
+        raise ValueError(f"fractional-repetition needs n at least 1, not n={n}")
+    if delta < 1 or n % delta:
+        raise ValueError(
+            f"fractional-repetition needs delta a divisor of n, not n={n}, delta={delta}; "
+            f"{nearby('delta', delta, lambda v: n % v == 0)}"
+        )
+    group = np.arange(n) // delta
+    A: AnyArray = (group[:, None] == group[None, :]).astype(np.uint8)
+    return A
+
+
+@ASSIGNMENTS.register("uncoded", {"n": 3}, vertex_transitive=True, sizes=_identity)
+def uncoded(n: int) -> AnyArray:
+    """No redundancy: worker i holds subset i alone.
+
+    Returns
+    -------
+    A : (n, n) uint8, the identity
+
+    Raises
+    ------
+    ValueError
+        If n is not positive.
+    """
+    if n < 1:
+        raise ValueError(f"uncoded needs n at least 1, not n={n}")
+    A: AnyArray = np.eye(n, dtype=np.uint8)
+    return A

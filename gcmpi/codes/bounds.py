@@ -1,0 +1,413 @@
+"""Theorems about Err_S: what an encoding promises, and what none can avoid.
+
+Every function decides from the matrices it is given whether its theorem covers them, and refuses
+what it does not. The bounds on the random diagonal (Lemma 1 and the corollaries) are on the mean
+over B for any set S of n - s survivors, with ``c = E[X^2] E[1/X^2]`` for an entry X of D_u.
+
+References
+----------
+Munim and Ramamoorthy, *Communication-Efficient Approximate Gradient Coding*, arXiv 2603.22514,
+where nothing else is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.codes.assignments import Parameters, parameters
+from gcmpi.codes.assignments.structure import groups
+from gcmpi.importing import blame
+from gcmpi.registry import ENCODINGS, Spec
+
+PLAIN = ("stacked", "bibd", "expander", "graph-assignment", "bgc", "sbm")
+"""Encodings that are A up to the size of its columns, in every part."""
+GROUPS = ("fractional-repetition", "erasurehead", "block-mds", "uncoded")
+"""Encodings that decode a group of workers from any m of them."""
+
+
+class Theorem(NamedTuple):
+    """A bound on the error of a code for any S of a size: its name, and s -> bound."""
+
+    name: str
+    bound: Callable[[int], float]
+
+
+def spread(epsilon: float) -> float:
+    """Return c = E[X^2] E[1/X^2] = (1 + epsilon^2 / 3) / (1 - epsilon^2), at least 1.
+
+    X is uniform on [1 - epsilon, 1 + epsilon] and its negative.
+    """
+    if not 0 <= epsilon < 1:
+        raise ValueError(f"a random diagonal needs epsilon in [0, 1), not epsilon={epsilon}")
+    return (1 + epsilon**2 / 3) / (1 - epsilon**2)
+
+
+def lemma_1(A: AnyArray, m: int, survivors: BoolArray, epsilon: float = 0.0) -> float:
+    """Return the bound of Lemma 1 on E Err_S of a random diagonal, for any A and S.
+
+    It is ``m k - m 1'A_S K^-1 A_S'1``, K = A_S'A_S + c (m - 1) diag(A_S'A_S), the mean error of
+    the best fixed x in R = [D_1^-1 x, .., D_m^-1 x]; so it needs no B_S of full rank.
+    """
+    C, f = lemma_1_problem(A, m, epsilon)
+    C_S = C[:, survivors]
+    x = np.linalg.lstsq(C_S, f, rcond=None)[0]
+    return float(m * np.sum((C_S @ x - f) ** 2))
+
+
+def lemma_1_problem(A: AnyArray, m: int, epsilon: float = 0.0) -> tuple[Array, Array]:
+    """Return C (k + n, n) and f (k + n, 1): Lemma 1 is m min_x ||C_S x - f||^2 for every S."""
+    A = A.astype(np.float64)
+    C = np.vstack([A, np.diag(np.sqrt(spread(epsilon) * (m - 1) * A.sum(axis=0)))])
+    return C, np.repeat([[1.0], [0.0]], A.shape, axis=0)
+
+
+def corollary_1(A: AnyArray, m: int, s: int) -> float:
+    """Return the bound on E Err_S of random signs (epsilon = 0) on a BIBD.
+
+    Raises
+    ------
+    ValueError
+        If A is not the transposed incidence matrix of a BIBD.
+    """
+    p = _design(A)
+    N = _survivors(p.n, s)
+    assert p.delta is not None
+    assert p.lam is not None
+    if not N:
+        return float(m * p.k)
+    return m * p.k - m * p.delta * p.delta * N / (m * p.delta + (N - 1) * p.lam)
+
+
+def corollary_2(A: AnyArray, m: int, s: int) -> float:
+    """Return the bound on E Err_S of random signs (epsilon = 0) on a strongly regular graph.
+
+    Raises
+    ------
+    ValueError
+        If A is not the adjacency matrix of one with 0 < delta != mu.
+    """
+    p = parameters(A)
+    n, delta, lam, mu = p.n, p.delta, p.lam, p.mu
+    if not p.srg or delta is None or lam is None or mu is None or delta == mu:
+        raise ValueError(f"needs a strongly regular graph with delta != mu, not {p}")
+    N = _survivors(n, s)
+    smallest = (lam - mu - math.sqrt((lam - mu) ** 2 + 4 * (delta - mu))) / 2
+    theta = delta if lam >= mu else smallest
+    return float(m * n - m * delta * delta * N / (m * delta - mu + mu * N + (lam - mu) * theta))
+
+
+def corollary_3(A: AnyArray, m: int, s: int, epsilon: float = 0.0) -> float:
+    """Return the bound on E Err_S of a random diagonal on a coset graph with this m.
+
+    Raises
+    ------
+    ValueError
+        If A is not [C .. C], m copies of a circulant C of size k = p^a with p not dividing delta.
+    """
+    p = _coset(A, m)
+    assert p.delta is not None
+    loss = m * p.delta * p.delta + spread(epsilon) * (m - 1) * p.delta
+    return float(m * p.k - m * p.delta * p.delta * _survivors(p.n, s) / loss)
+
+
+def lemma_2(B: Array, m: int, survivors: BoolArray) -> Array:
+    """Return the bound of Lemma 2 on Err_S, for this B and each set.
+
+    The paper states it for the random Hadamard encoding; its proof, that Sigma~ - Sigma is
+    diagonally dominant for Sigma = B_S'B_S, holds for every B.
+
+    Parameters
+    ----------
+    B : (m * k, n)
+        Encoding matrix.
+    m
+        Communication reduction factor.
+    survivors : (..., n) bool
+        The workers that answered.
+
+    Returns
+    -------
+    bounds : (...)
+    """
+    rows, n = B.shape
+    S = np.asarray(survivors, dtype=np.float64)
+    dominant = S @ np.abs(B.T @ B)  # Sigma~[i, i] of a survivor i
+    P = B.reshape(m, rows // m, n).sum(axis=1)
+    dominant[dominant == 0] = 1.0  # a worker without weights, where P is zero too
+    explained = (P**2).sum(axis=0) * S / dominant
+    bounds: Array = rows - explained.sum(axis=-1)
+    return bounds
+
+
+def stacked_design(A: AnyArray, m: int, s: int) -> float:
+    """Return Err_S of the stacked encoding on a BIBD: the same for every S.
+
+    At m = 1 it is the error of any equal weights, so that of the random diagonal too.
+
+    Raises
+    ------
+    ValueError
+        If A is not the transposed incidence matrix of a BIBD.
+
+    References
+    ----------
+    Kadhe, Koyluoglu and Ramchandran, *Gradient coding based on block designs for
+    mitigating adversarial stragglers*, arXiv 1904.13373.
+    """
+    return float((m - 1) * A.shape[0] + corollary_1(A, 1, s))
+
+
+def stacked_expander(A: AnyArray, m: int, s: int) -> float:
+    """Return a bound on Err_S of the stacked encoding on a bi-regular graph: good if it expands.
+
+    With m = 1 it is (sigma_2 / gamma)^2 n s / (n - s), sigma_2 the second largest singular value
+    of A: equal weights n / (gamma (n - s)) do as well, because A maps what a set's indicator
+    vector has beside its mean to at most sigma_2 times as much. For a regular graph sigma_2 is
+    the second largest absolute eigenvalue lambda_2; for the edges of one, sigma_2^2 is
+    gamma + lambda_2, lambda_2 the second largest. Every further part loses k.
+
+    Raises
+    ------
+    ValueError
+        If loads or replications differ.
+
+    References
+    ----------
+    Raviv, Tandon, Dimakis and Tamo, *Gradient coding from cyclic MDS codes and expander graphs*,
+    arXiv 1707.03858 (regular graphs); Glasgow and Wootters, *Approximate gradient coding with
+    optimal decoding*, arXiv 2006.09638 (their edges).
+    """
+    k, n = A.shape
+    N = _survivors(n, s)
+    loads, holders = A.sum(axis=0, dtype=np.intp), A.sum(axis=1, dtype=np.intp)
+    if (loads != loads[0]).any() or (holders != holders[0]).any():
+        raise ValueError(f"needs equal loads and equal replications, not {parameters(A)}")
+    sigma = np.linalg.svd(A.astype(np.float64), compute_uv=False)
+    second = float(sigma[1]) if len(sigma) > 1 else 0.0
+    return float((m - 1) * k + (min(k, (second / holders[0]) ** 2 * n * s / N) if N else k))
+
+
+def blocks(A: AnyArray, m: int, s: int) -> float:
+    """Return the worst Err_S of a code that decodes a group of workers from any m of them.
+
+    These are ``fractional-repetition`` and ``erasurehead`` (m = 1) and ``block-mds``. A group
+    with h < m survivors loses m - h parts of its subsets, so the worst set takes whole groups.
+
+    Raises
+    ------
+    ValueError
+        If A has no groups with the same subsets, of equal sizes and loads.
+
+    References
+    ----------
+    Tandon, Lei, Dimakis and Karampatziakis, *Gradient Coding*, ICML 2017.
+    """
+    _survivors(A.shape[1], s)
+    size = np.bincount(groups("this bound", A))
+    delta = A.sum(axis=0, dtype=np.intp)
+    if (size != size[0]).any() or (delta != delta[0]).any():
+        raise ValueError(f"needs groups of equal size and load, not {parameters(A)}")
+    whole, rest = divmod(s, int(size[0]))
+    return float(delta[0] * (m * whole + max(0, rest - (int(size[0]) - m))))
+
+
+def tolerant(A: AnyArray, m: int, s: int) -> float:
+    """Return 0 for s <= gamma - m, else m k: Err_S of a code that is exact up to there."""
+    _survivors(A.shape[1], s)
+    exact = s <= int(A.sum(axis=1, dtype=np.intp).min()) - m
+    return 0.0 if exact else float(m * A.shape[0])
+
+
+def bernoulli_one_step(n: int, k: int, delta: float, s: int) -> float:
+    """Return a bound on the mean over Bernoulli assignments of Err_S, for any S.
+
+    It is k (k - delta) / (delta (n - s)), the mean error of weights k / (delta (n - s)): what a
+    subset counts is binomial.
+
+    References
+    ----------
+    Charles, Papailiopoulos and Ellenberg, *Approximate gradient coding via sparse random
+    graphs*, arXiv 1711.06771.
+    """
+    N = _survivors(n, s)
+    return min(float(k), k * (k - delta) / (delta * N)) if N else float(k)
+
+
+def claim_1(A: AnyArray, m: int, s: int) -> int:
+    """Return what the worst S of n - s survivors loses at least, whatever the encoding.
+
+    It is max over u of u floor(k (s + m - u) / (n delta)): that many subsets have at most
+    s + m - u workers between them, and m - u of these can't send more than m - u parts. It holds
+    for every A with the number of its ones in place of n delta.
+    """
+    k, n = A.shape
+    _survivors(n, s)
+    ones = int(A.sum(dtype=np.intp))
+    return max(int(u * min(k, k * (s + m - u) // ones)) for u in range(1, m + 1))
+
+
+def holder_bound(A: AnyArray, m: int, s: int) -> float:
+    """Return a lower bound on the mean of Err_S over all S of n - s survivors, for any encoding.
+
+    A subset with h < m surviving workers loses at least m - h of its parts; h is hypergeometric.
+    """
+    n = A.shape[1]
+    N = _survivors(n, s)
+    total = math.comb(n, N)
+    gammas, subsets = np.unique(A.sum(axis=1, dtype=np.intp), return_counts=True)
+    return sum(
+        int(count) * (m - h) * (math.comb(int(gamma), h) * math.comb(n - int(gamma), N - h) / total)
+        for gamma, count in zip(gammas, subsets, strict=True)
+        for h in range(min(m, N + 1))
+    )
+
+
+def independent_holder_bound(A: AnyArray, m: int, odds: Array) -> float:
+    """Return a lower bound on E Err_S for any encoding when workers straggle by themselves.
+
+    A subset with h < m surviving workers loses at least m - h of its parts. The number h of its
+    holders that survive is a sum of independent indicators with different probabilities
+    (Poisson-binomial): its law up to m - 1 is built worker by worker.
+
+    Parameters
+    ----------
+    odds : (n,)
+        Each worker's probability to straggle.
+
+    Raises
+    ------
+    ValueError
+        If these are not n probabilities.
+    """
+    k, n = A.shape
+    if np.shape(odds) != (n,) or not ((odds >= 0) & (odds <= 1)).all():
+        raise ValueError(
+            f"the holder bound needs n={n} probabilities as odds, one a worker, not shape "
+            f"{np.shape(odds)}"
+        )
+    law = np.zeros((k, m))  # P(h = 0), .., P(h = m - 1) of each subset
+    law[:, 0] = 1.0
+    for i, q in enumerate(odds):
+        held = A[:, i] != 0
+        one_more = np.pad(law[held, :-1], ((0, 0), (1, 0)))
+        law[held] = q * law[held] + (1 - q) * one_more
+    return float(law.sum(axis=0) @ (m - np.arange(m)))
+
+
+def diagonal_floor(A: AnyArray, m: int, s: int) -> float:
+    """Return a lower bound on Err_S for any S, if every block is A times a diagonal.
+
+    No choice of the diagonals, random or optimised, has a smaller error. With X_i = d_i r_i' for
+    the weights d_i of worker i and its row r_i of R, tau = sum_i tr X_i and c the least
+    eigenvalue of A'A,
+
+        ||B R - F||^2 = m k - 2 delta tau + sum_il (A'A)_il <X_i, X_l>,
+
+    and A'A >= c I + (delta^2 - c)/n J. Each X_i has rank one, so sum ||X_i||^2 >= tau^2 / N over
+    the N survivors, and ||sum X_i||^2 >= tau^2 / m. The least value over tau is
+    m k - delta^2 / ((delta^2 - c) / (n m) + c / N).
+
+    Raises
+    ------
+    ValueError
+        If A is not square or workers or subsets differ in their numbers.
+    """
+    p = parameters(A)
+    N = _survivors(p.n, s)
+    if p.n != p.k or p.delta is None or p.gamma is None:
+        raise ValueError(f"needs a regular assignment with n = k, not {p}")
+    if not N:
+        return float(m * p.k)
+    gram = A.T.astype(np.float64) @ A
+    least = max(0.0, float(np.linalg.eigvalsh(gram)[0]))
+    square = p.delta * p.delta
+    return m * p.k - square / ((square - least) / (p.n * m) + least / N)
+
+
+def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
+    """Return the theorem that bounds the error of this code for every S of a size, if one does.
+
+    The first that covers the code, the exact ones first.
+    """
+    traits = ENCODINGS[encoding.name].traits
+    if traits.theorem is not None:
+        return _declared(A, m, encoding.name, traits.theorem)
+    epsilon = diagonal_epsilon(encoding)
+    plain = encoding.name in PLAIN
+    candidates: list[Theorem] = []
+    if plain or (epsilon is not None and m == 1):
+        candidates += [Theorem("exact for a BIBD", lambda s: stacked_design(A, m, s))]
+    if encoding.name in GROUPS:
+        candidates += [Theorem("worst case of groups", lambda s: blocks(A, m, s))]
+    if traits.tolerant:
+        candidates += [Theorem("exact up to gamma - m", lambda s: tolerant(A, m, s))]
+    if plain:
+        candidates += [Theorem("expander bound", lambda s: stacked_expander(A, m, s))]
+    if epsilon == 0:
+        candidates += [
+            Theorem("Corollary 1", lambda s: corollary_1(A, m, s)),
+            Theorem("Corollary 2", lambda s: corollary_2(A, m, s)),
+        ]
+    if epsilon is not None:
+        candidates += [Theorem("Corollary 3", lambda s: corollary_3(A, m, s, epsilon))]
+    for theorem in candidates:
+        try:
+            theorem.bound(0)
+        except ValueError:
+            continue
+        return theorem
+    return None
+
+
+def _declared(
+    A: AnyArray, m: int, name: str, theorem: Callable[[AnyArray, int, int], float] | str
+) -> Theorem | None:
+    """Return the bound that a user's encoding declares, where it applies."""
+    if isinstance(theorem, str):  # the name of a theorem that is not evaluated here
+        return None
+    declared = getattr(theorem, "__name__", "declared").replace("_", " ")
+
+    def bound(s: int) -> float:
+        with blame(f"the theorem of encoding {name}"):
+            return float(theorem(A, m, s))
+
+    try:
+        theorem(A, m, 0)
+    except ValueError:  # it does not cover this code
+        return None
+    return Theorem(declared, bound)
+
+
+def diagonal_epsilon(encoding: Spec) -> float | None:
+    """Return the epsilon of a random diagonal, None for another encoding."""
+    if encoding.name != "random-diagonal":
+        return None
+    default = ENCODINGS[encoding.name].options["epsilon"].default
+    value = encoding.options.get("epsilon", default)
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _design(A: AnyArray) -> Parameters:
+    p = parameters(A)
+    if not p.bibd:
+        raise ValueError(f"needs a BIBD (the transpose of its incidence matrix), not {p}")
+    return p
+
+
+def _coset(A: AnyArray, m: int) -> Parameters:
+    p = parameters(A)
+    if p.coset != m:
+        raise ValueError(f"needs a coset graph with m={m} copies of a circulant, not {p}")
+    return p
+
+
+def _survivors(n: int, s: int) -> int:
+    if not 0 <= s <= n:
+        raise ValueError(f"the number of stragglers must be in 0..{n}, not {s}")
+    return n - s

@@ -1,0 +1,167 @@
+"""The error of a registered code against the number of stragglers, between its bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gcmpi import seeds
+from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
+from gcmpi.codes import bounds
+from gcmpi.codes.ensemble import Ensemble
+from gcmpi.codes.errors.engine import ErrorEngine
+from gcmpi.codes.errors.sampling import Progress, Source, Summary, sample, sample_from
+from gcmpi.registry import Spec
+
+
+@dataclass(frozen=True)
+class Point:
+    """One straggler count of a curve.
+
+    Attributes
+    ----------
+    s
+        The number of stragglers.
+    error
+        Err_S over encodings and sets.
+    bound
+        The upper bound on the mean over the same sets, where a theorem covers the code.
+    lower_bound
+        No encoding on this assignment has a lower mean.
+    """
+
+    s: int
+    error: Summary
+    bound: Summary | None
+    lower_bound: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The error of a code over straggler counts; `str` makes a table of it.
+
+    Attributes
+    ----------
+    points
+        One for each count.
+    theorem
+        The name of the upper bound, if any.
+    total
+        The error when nobody answers, m k.
+    """
+
+    points: tuple[Point, ...]
+    theorem: str | None
+    total: int
+
+    def __str__(self) -> str:
+        """Return a table: mean with its standard error, maximum, bounds."""
+        lines = [
+            f"# Err_S, of m k = {self.total}; bound: {self.theorem or 'by no theorem'}",
+            f"#{'s':>4}{'mean':>12}{'+-':>10}{'max':>12}{'bound':>12}{'lower bound':>14}",
+        ]
+        for p in self.points:
+            bound = "-" if p.bound is None else f"{p.bound.mean:.5g}"
+            lines.append(
+                f"{p.s:5d}{p.error.mean:12.5g}{p.error.stderr:10.2g}{p.error.maximum:12.5g}"
+                f"{bound:>12}{p.lower_bound:14.5g}"
+            )
+        return "\n".join(lines)
+
+
+def curve(
+    code: Ensemble,
+    stragglers: Sequence[int],
+    *,
+    sets: int = 1000,
+    draws: int = 100,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Curve:
+    """Return mean, quantiles, maximum and bounds of Err_S for each number of stragglers.
+
+    Parameters
+    ----------
+    code
+        An assignment, an encoding and m.
+    stragglers
+        Straggler counts, 0 to n.
+    sets, draws
+        Straggler sets of each size for each encoding, and encodings, as in `sample`. An encoding
+        that is not redrawn and uses no randomness is the same in every draw.
+    seed
+        Seed of the encodings and sets. The sets do not depend on the code, only on n.
+    progress
+        Called with what is done and how much there is.
+
+    Raises
+    ------
+    ValueError
+        If a count, draws or sets is out of range.
+    """
+    A, m, spec, draw, counts = code.A, code.m, code.encoding, code.draw, list(stragglers)
+
+    def rng() -> np.random.Generator:
+        return seeds.generator(seed, seeds.MONTE_CARLO)
+
+    errors = sample(draw, m, counts, rng(), draws=draws, sets=sets, progress=progress)
+    upper: Sequence[Summary | None] = [None] * len(counts)
+    closed = bounds.closed_form(A, m, spec)
+    name = closed.name if closed else None
+    if closed:
+        values = [closed.bound(s) for s in counts]
+        upper = [Summary(value, 0.0, value, (), exhaustive=True) for value in values]
+    elif (make := _over_sets(A, m, spec, draw)) is not None:
+        name, source = make
+        upper = sample_from(source, counts, rng(), draws=draws, sets=sets)
+    lower = [bounds.holder_bound(A, m, s) for s in counts]
+    points = map(Point, counts, errors, upper, lower)
+    return Curve(tuple(points), name, code.total)
+
+
+def _over_sets(
+    A: AnyArray, m: int, spec: Spec, draw: Callable[[np.random.Generator], Array]
+) -> tuple[str, Callable[[np.random.Generator], Source]] | None:
+    """Return the name of a bound that depends on the set, and what makes its source."""
+    epsilon = bounds.diagonal_epsilon(spec)
+    if epsilon is not None:
+        lemma_1 = LemmaOne(A, m, epsilon)
+        return "Lemma 1, mean over the sets", lambda _: lemma_1
+    if spec.name == "random-hadamard":
+        return "Lemma 2, mean over the sets", lambda rng: LemmaTwo(draw(rng), m)
+    return None
+
+
+class LemmaOne:
+    """`bounds.lemma_1` for many sets: m times the error of another least-squares problem."""
+
+    def __init__(self, A: AnyArray, m: int, epsilon: float) -> None:
+        self._engine = ErrorEngine(*bounds.lemma_1_problem(A, m, epsilon))
+        self.n, self._m = A.shape[1], m
+
+    def errors(self, survivors: BoolArray) -> Array:
+        """Return the bound for each row of `survivors` (sets, n), shape (sets,)."""
+        return self._m * self._engine.errors(survivors)
+
+    def nested(self, orders: IntArray, counts: npt.ArrayLike) -> Array:
+        """Return the bound when the first s workers of each row straggle, (sets, counts)."""
+        return self._m * self._engine.nested(orders, counts)
+
+
+class LemmaTwo:
+    """`bounds.lemma_2` for many sets."""
+
+    def __init__(self, B: Array, m: int) -> None:
+        self._B, self._m, self.n = B, m, B.shape[1]
+
+    def errors(self, survivors: BoolArray) -> Array:
+        """Return the bound for each row of `survivors` (sets, n), shape (sets,)."""
+        return bounds.lemma_2(self._B, self._m, survivors)
+
+    def nested(self, orders: IntArray, counts: npt.ArrayLike) -> Array:
+        """Return the bound when the first s workers of each row straggle, (sets, counts)."""
+        place = np.argsort(orders, axis=1)
+        return np.stack([self.errors(place >= s) for s in np.asarray(counts)], axis=1)

@@ -1,0 +1,1 @@
+"""``gcmpi codes``: look at codes without running anything."""

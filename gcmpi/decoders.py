@@ -1,0 +1,3 @@
+"""`gcmpi.codes.decoders` under the name that programs use."""
+
+from gcmpi.codes.decoders import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""`gcmpi.codes.errors` under the name that programs use."""
+
+from gcmpi.codes.errors import *  # noqa: F403

@@ -1,0 +1,244 @@
+"""An experiment: everything that fixes a run, from defaults, TOML and the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from gcmpi.codes.ensemble import Ensemble, spec_of
+from gcmpi.formats import WireType
+from gcmpi.learning import batches, datasets
+from gcmpi.registry import REGISTRIES, Source, Spec
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that fixes a run, parts as ``name:key=value,key=value``.
+
+    A part may also be handed over as it is: a function, a class, a ready object, a matrix. What
+    can be imported is stored by its dotted name (``mycodes.gaussian``). Anything else is stored as
+    ``__main__.NAME``: the script has to be run again to run the experiment again.
+
+    Attributes
+    ----------
+    code
+        A `gcmpi.Ensemble` in place of assignment, encoding and m; never both.
+    assignment, encoding, m
+        The code: which worker holds which subset, what it sends, and that in d/m numbers.
+    switch
+        Whether m is the same in all iterations or chosen anew, from 1 to m.
+    decoder
+        How the server combines what came: optimally for messages of that type (auto), or by plain
+        least-squares, or as a source proposes.
+    relabel
+        Whether workers and subsets swap roles at random in every iteration, which makes any fixed
+        code on a circulant assignment unbiased for workers that are late equally often.
+    problem, dataset, dtype
+        The loss, the data, and the type of parameters and gradients.
+    batch
+        How many rows of each subset a gradient takes: a fraction, or ``rows:COUNT``.
+    optimizer, iterations
+        How the server descends, and for how long.
+    stragglers, wait
+        How late workers are made, and when the server stops waiting.
+    wire
+        The type of the coded vectors on their way.
+    compression
+        What is left out of them, for comparison with codes of the same number of bytes.
+    seed
+        Data split, initial parameters, codes and stragglers follow from it, independently.
+    rescale
+        ``alpha`` divides the decoded gradient by its mean shrinkage (for unbiased codes), ``none``
+        does not.
+    audit_every
+        True gradient, loss and accuracy are computed every so many iterations, untimed.
+    target_accuracy
+        The run ends when an audit finds this test accuracy; 0 never.
+    warmup
+        The first iterations that are left out of timing tables.
+
+    Raises
+    ------
+    ValueError
+        If a value is impossible or a part or one of its options does not exist.
+    """
+
+    assignment: str = "projective-plane:order=5"
+    encoding: str = "random-diagonal"
+    m: int = 2
+    switch: str = "never"
+    decoder: str = "auto"
+    relabel: bool = False
+    problem: str = "mlp"
+    dataset: str = "mnist-10k"
+    dtype: Literal["float32", "float64"] = "float32"
+    batch: str = batches.WHOLE
+    optimizer: str = "momentum:rate=0.2"
+    iterations: int = 100
+    stragglers: str = "bernoulli:q=0.25"
+    wait: str = "deadline:auto"
+    wire: WireType = "float32"
+    compression: str = "none"
+    seed: int = 0
+    rescale: Literal["alpha", "none"] = "alpha"
+    audit_every: int = 10
+    target_accuracy: float = 0.0
+    warmup: int = 3
+    code: InitVar[Ensemble | None] = None
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *, code: Ensemble | None = None, **settings: Any) -> None: ...
+
+    def __post_init__(self, code: Ensemble | None) -> None:
+        object.__setattr__(self, "batch", batches.canonical(self.batch))
+        if code is not None:
+            self._take(code)
+        if isinstance(self.dataset, str):
+            object.__setattr__(self, "dataset", datasets.canonical(self.dataset))
+        for name, registry in REGISTRIES.items():
+            object.__setattr__(self, name, str(spec_of(registry, getattr(self, name))))
+        for name, least in (("m", 1), ("iterations", 1), ("audit_every", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"{flag(name)} must be at least {least}, not {value}")
+        if not 0 <= self.target_accuracy <= 1:
+            raise ValueError(
+                f"--target-accuracy must be between 0 and 1, not {self.target_accuracy:g}"
+            )
+        if self.warmup < 0:
+            raise ValueError(f"warmup must be at least 0, not {self.warmup}")
+
+    def _take(self, code: Ensemble) -> None:
+        """Use an ensemble's assignment, encoding and m."""
+        taken = {"assignment": code.assignment, "encoding": code.encoding, "m": code.m}
+        for name, value in taken.items():
+            given, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if given not in (default, value, str(value)):
+                raise ValueError(
+                    f"give code= or assignment=, encoding= and m=, not both: {name}={given} stands "
+                    f"beside the code {code.name}"
+                )
+            object.__setattr__(self, name, value)
+
+    @property
+    def own(self) -> dict[str, Source]:
+        """Where the user's own parts come from, by setting."""
+        found = {
+            name: registry.source(getattr(self, name)) for name, registry in REGISTRIES.items()
+        }
+        return {name: source for name, source in found.items() if source is not None}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Experiment:
+        """Make an experiment of settings by name; a part may be a text or a table with a name.
+
+        Raises
+        ------
+        ValueError
+            For a name that is no setting (with a guess what was meant) or a wrong type.
+        """
+        types = typing.get_type_hints(cls)
+        types.pop("code")
+        checked = {}
+        for name, value in settings.items():
+            if name not in types:
+                close = difflib.get_close_matches(name, types, n=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise ValueError(f"unknown setting {name!r}{hint}; settings are {', '.join(types)}")
+            checked[name] = _typed(name, value, types[name])
+        return cls(**checked)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Experiment:
+        """Read what `toml` writes, or a part of it; the rest has its default."""
+        return cls.from_settings(tomllib.loads(text))
+
+    def change(self, settings: Mapping[str, Any]) -> Experiment:
+        """Return the experiment with other settings; ``part.option`` changes one option."""
+        whole: dict[str, Any] = dataclasses.asdict(self)
+        for key, value in settings.items():
+            name, dot, option = key.partition(".")
+            if not dot:
+                whole[key] = value
+                continue
+            if name not in REGISTRIES:
+                raise ValueError(f"{key}: {name!r} has no options; {', '.join(REGISTRIES)} have")
+            spec = REGISTRIES[name].parse(str(whole[name]))
+            whole[name] = str(Spec(spec.name, {**spec.options, option: value}))
+        return Experiment.from_settings(whole)
+
+    @property
+    def toml(self) -> str:
+        """The experiment as TOML, one line a setting."""
+        # JSON writes strings and numbers as TOML does
+        settings = dataclasses.asdict(self).items()
+        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings)
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that tell experiments apart.
+
+        Of what differs from the defaults: a setting that a later version adds changes no name.
+        """
+        return hashlib.sha256("".join(self.differences).encode()).hexdigest()[:8]
+
+    @property
+    def differences(self) -> list[str]:
+        """The lines of `toml` that are not the default."""
+        ordinary = set(Experiment().toml.splitlines(keepends=True))
+        return [line for line in self.toml.splitlines(keepends=True) if line not in ordinary]
+
+    @property
+    def label(self) -> str:
+        """A short name of the code, for files and plots."""
+        name, _, options = self.encoding.partition(":")
+        code = name if not options else f"{name}-{options}"
+        return f"{code}-m{self.m}".replace(":", "-").replace(",", "-").replace("=", "")
+
+
+def flag(name: str) -> str:
+    """Return the option of the command line that sets this."""
+    return "--" + name.replace("_", "-")
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """Return a setting as its type, or say what it must be."""
+    if isinstance(value, dict) and name in REGISTRIES and "name" in value:
+        options = {key: _joined(option) for key, option in value.items() if key != "name"}
+        text = ",".join(f"{key}={option}" for key, option in options.items())
+        return f"{value['name']}:{text}" if text else value["name"]
+    if name in REGISTRIES and not isinstance(value, str | bool | int | float | list):
+        return value  # a part that is handed over as it is
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(
+                f"{flag(name)} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
+            )
+        return value
+    if name == "batch" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)  # a fraction is a number in TOML
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        if kind is str and not isinstance(value, str):
+            raise ValueError  # noqa: TRY301
+        if kind is int and (isinstance(value, bool) or int(value) != float(value)):
+            raise ValueError  # noqa: TRY301
+        return kind(value)
+    except (TypeError, ValueError, KeyError):
+        words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        raise ValueError(f"{flag(name)} must be {words[kind]}, not {value!r}") from None
+
+
+def _joined(option: Any) -> str:
+    if isinstance(option, list):
+        return "+".join(str(item) for item in option)
+    return str(option).lower() if isinstance(option, bool) else str(option)

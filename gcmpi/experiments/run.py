@@ -1,0 +1,378 @@
+"""An experiment's parts, built and checked: what train runs over MPI or on a virtual clock."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from gcmpi import audit, seeds
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.codes.code import message_length
+from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.decoders import decoder, ridge_of
+from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
+from gcmpi.codes.relabelling import ByOriginal
+from gcmpi.comm.simulated import SimulatedExchange
+from gcmpi.comm.simulated_reports import SimulatedReportExchange
+from gcmpi.experiments.experiment import Experiment
+from gcmpi.formats import storage
+from gcmpi.importing import blame
+from gcmpi.learning import Dataset, Problem, datasets, load
+from gcmpi.learning.batches import Sampling
+from gcmpi.learning.gradients import check
+from gcmpi.learning.optimizers import Optimizer
+from gcmpi.learning.problem import complete
+from gcmpi.records.figures import Figures, figures
+from gcmpi.registry import (
+    ASSIGNMENTS,
+    COMPRESSORS,
+    DECODERS,
+    ENCODINGS,
+    OPTIMIZERS,
+    PROBLEMS,
+    REGISTRIES,
+    STRAGGLERS,
+    SWITCHES,
+    WAITING,
+)
+from gcmpi.reporting import PartWorker
+from gcmpi.stragglers import StragglerModel
+from gcmpi.switching import Switch
+from gcmpi.training import (
+    Auditor,
+    Exchange,
+    Moving,
+    Recipe,
+    Scheme,
+    Shard,
+    Shared,
+    State,
+    Worker,
+    shard,
+)
+from gcmpi.waiting import StopRule
+from gcmpi.wire import Wire
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment's parts, ready to run.
+
+    `optimizer`, `switch` and `rule` are new ones at every look, which remember nothing yet.
+    """
+
+    experiment: Experiment
+    shared: Shared
+    dataset: Dataset
+
+    @property
+    def schemes(self) -> Mapping[int, Scheme]:
+        """All that belongs to each m that the run may use."""
+        return self.shared.schemes
+
+    @property
+    def iterations(self) -> int:
+        """How many iterations there are in all."""
+        return self.experiment.iterations
+
+    @property
+    def A(self) -> AnyArray:
+        """The assignment matrix, (k, n)."""
+        return self.shared.codes.A
+
+    @property
+    def alpha(self) -> Array:
+        """What gradients decoded with the largest m are divided by, (n + 1,)."""
+        return self.schemes[self.experiment.m].alpha
+
+    @property
+    def theta(self) -> AnyArray:
+        """The initial parameters, (d,)."""
+        rng = seeds.generator(self.experiment.seed, seeds.INITIAL)
+        return self.shared.problem.initial(rng)
+
+    @property
+    def start(self) -> State:
+        """Where training begins."""
+        return State(0, self.theta, timed_from=self.experiment.warmup)
+
+    def moving(self, exchange: Exchange) -> Moving:
+        """Return new parts that remember nothing yet, and the exchange."""
+        return Moving(self.optimizer, self.switch, self.rule, exchange)
+
+    @property
+    def switch(self) -> Switch:
+        """A new rule that says which m is next."""
+        e = self.experiment
+        losses = {m: scheme.loss for m, scheme in self.schemes.items()}
+        switch: Switch = SWITCHES.build(e.switch, m=e.m, losses=losses)
+        return switch
+
+    @property
+    def rule(self) -> StopRule:
+        """A new stop rule."""
+        rule: StopRule = WAITING.build(self.experiment.wait)
+        return rule
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """A new optimizer."""
+        optimizer: Optimizer = OPTIMIZERS.build(self.experiment.optimizer)
+        return optimizer
+
+    @property
+    def load(self) -> float:
+        """The part of the data that the worker with most of it holds."""
+        return float(self.A.sum(axis=0, dtype=np.intp).max() / self.A.shape[0])
+
+    def figures(self, columns: Mapping[str, AnyArray]) -> Figures:
+        """Return what these columns of a run file come to."""
+        return figures(columns, self.load, self.experiment.target_accuracy)
+
+    @cached_property
+    def auditor(self) -> Auditor:
+        """What computes the truth about iterations."""
+        e = self.experiment
+        problem, k = self.shared.problem, self.A.shape[0]
+        return audit.Auditor(
+            problem,
+            self.dataset,
+            k,
+            self.shared.wire,
+            e.audit_every,
+            e.iterations - 1,
+            self.shared.sampling,
+        )
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield the rows of worker 0, 1, ..."""
+        k, n = self.A.shape
+        for i in range(n):
+            yield shard(self.dataset, self.shared.codes.subsets(i), k)
+
+    def simulate(self, compute_seconds: float = 0.01) -> Exchange:
+        """Return the exchange on a virtual clock, all workers in this process."""
+        s = self.shared
+        wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
+        if s.codes.reported:
+            parts = [
+                PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
+                for i, rows in enumerate(self.shards())
+            ]
+            return SimulatedReportExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
+        workers = [
+            Worker(i, s.problem, rows, s.schemes, s.sampling)
+            for i, rows in enumerate(self.shards())
+        ]
+        return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
+
+
+def assignment_matrix(experiment: Experiment) -> AnyArray:
+    """Return A (k, n) of an experiment: what the number of ranks has to fit.
+
+    Raises
+    ------
+    ValueError
+        If the assignment does not exist.
+    """
+    A: AnyArray = ASSIGNMENTS.build(experiment.assignment)
+    return A
+
+
+def build(
+    experiment: Experiment,
+    A: AnyArray,
+    *,
+    problem: Problem | None = None,
+    dataset: Dataset | None = None,
+) -> Run:
+    """Build the parts of an experiment whose assignment matrix is A.
+
+    Parameters
+    ----------
+    problem, dataset
+        Used in place of the experiment's, which are then neither built nor tried; a `problem` is
+        complete, and pickled for the workers.
+
+    Raises
+    ------
+    ValueError
+        If parts do not fit together, or data cannot be read.
+    """
+    e = experiment
+    k, n = A.shape
+    stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
+    if e.m < 2 and SWITCHES.parse(e.switch).name != "never":
+        raise ValueError(
+            f"--switch {e.switch} chooses among m = 1 to --m: give --m 2 or more, not {e.m}"
+        )
+    books = {m: _code_book(e, A, m, stragglers) for m in _every_m(e)}
+    if len(books) > 1 and books[e.m].reported:
+        raise ValueError(
+            f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
+            "made of what workers report, with the m of --m"
+        )
+    WAITING.build(e.wait).begin(books[e.m].code(0))
+    OPTIMIZERS.build(e.optimizer)
+    if dataset is None:
+        dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
+    slices = datasets.partition(len(dataset.X), k)
+    sampling = Sampling(e.seed, e.batch)
+    sampling.check([rows.stop - rows.start for rows in slices])
+    recipes = _recipes(e, dataset, n)
+    if problem is None:
+        problem = complete(PROBLEMS.build(e.problem, **_of_rows(e, dataset)), e.dtype)
+        with blame(f"problem {e.problem}"):
+            check(problem, dataset.X[:1], dataset.y[:1])
+    else:
+        recipes.pop("problem", None)
+    if e.m > problem.d:
+        raise ValueError(
+            f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
+        )
+    wires: dict[int, Wire] = {
+        m: COMPRESSORS.build(
+            e.compression, length=message_length(problem.d, m), dtype=e.wire, seed=e.seed
+        )
+        for m in books
+    }
+    if wires[e.m].remembers and (changes := _what_changes(e, books)):
+        raise ValueError(
+            f"--compression {e.compression} adds what it left out to the next message, which means "
+            f"nothing when the code changes in every iteration, as with {changes}: give "
+            "feedback=false, or a code that stays the same"
+        )
+    schemes = {
+        m: Scheme(
+            codes,
+            wires[m],
+            _decoder(e, codes),
+            _alpha(e, codes),
+            1 - _shrinkage(codes, 0.0) if len(books) > 1 else None,
+        )
+        for m, codes in books.items()
+    }
+    run = Run(e, Shared(problem, schemes, stragglers, sampling, recipes), dataset)
+    _ = run.switch  # refuses impossible options
+    _try_out(run)
+    return run
+
+
+def _of_rows(e: Experiment, dataset: Dataset) -> dict[str, Any]:
+    """Return what a problem is built with."""
+    return {
+        "features": dataset.features,
+        "shape": dataset.shape,
+        "classes": dataset.classes,
+        "dtype": e.dtype,
+    }
+
+
+def _recipes(e: Experiment, dataset: Dataset, n: int) -> dict[str, Recipe]:
+    """Return how each rank makes the user's own parts."""
+    supplied = {
+        "problem": _of_rows(e, dataset),
+        "stragglers": {"n": n, "seed": e.seed},
+        "compression": {"dtype": e.wire, "seed": e.seed},
+    }
+    own = e.own
+    return {
+        name: Recipe(name, getattr(e, name), supplied[name]) for name in supplied if name in own
+    }
+
+
+def _try_out(run: Run) -> None:
+    """Use each of the user's own parts once, so that what fails does so before any training."""
+    e, own, shared = run.experiment, run.experiment.own, run.shared
+
+    def trying(setting: str) -> AbstractContextManager[None]:
+        return blame(f"{REGISTRIES[setting].kind} {getattr(e, setting)}")
+
+    if "stragglers" in own:
+        with trying("stragglers"):
+            shared.stragglers.delays(0)
+    if "wait" in own:
+        with trying("wait"):
+            rule, code = run.rule, shared.codes.code(0)
+            rule.begin(code)
+            rule.remaining(np.zeros(code.n, dtype=np.bool_), 0.0)
+    if "optimizer" in own:
+        with trying("optimizer"):
+            theta = run.theta
+            run.optimizer.step(theta, np.zeros_like(theta), 0)
+    if "compression" in own:
+        with trying("compression"):
+            wire = copy.deepcopy(shared.wire)
+            sent, out = np.zeros(wire.elements, storage(wire.dtype)), np.zeros(wire.length)
+            wire.unpack(sent, wire.pack(out, 0, 0, sent), 0, 0, out)
+
+
+def _every_m(e: Experiment) -> range:
+    """Return every m that the run may use."""
+    return range(e.m if SWITCHES.parse(e.switch).name == "never" else 1, e.m + 1)
+
+
+def _code_book(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> CodeBook:
+    """Return the codes of one m, if there are any and the decoder serves them."""
+    try:
+        codes = CodeBook.build(
+            A, m, ENCODINGS.parse(e.encoding), e.seed, relabel=e.relabel, odds=stragglers.odds
+        )
+        everybody = np.ones(A.shape[1], dtype=np.bool_)
+        if DECODERS[DECODERS.parse(e.decoder).name].own:
+            with blame(f"decoder {e.decoder}"):
+                _decoder(e, codes)(codes.code(0), everybody)
+                _decoder(e, codes)(codes.code(0), ~everybody)
+        else:
+            _decoder(e, codes)(codes.code(0), everybody)
+    except ValueError as error:
+        if m == e.m:
+            raise
+        raise ValueError(f"--switch {e.switch} needs a code for m={m} too: {error}") from error
+    return codes
+
+
+def _what_changes(e: Experiment, books: Mapping[int, CodeBook]) -> str:
+    """Return the setting that gives every iteration another code; empty if none does."""
+    if len(books) > 1:
+        return f"--switch {e.switch}"
+    if books[e.m].changes:
+        return f"--encoding {e.encoding}"
+    return "--relabel" if e.relabel else ""
+
+
+def _decoder(e: Experiment, codes: CodeBook) -> Decoder:
+    decode = decoder(e.decoder, codes.A.shape[1], redrawn=codes.changes, wire=e.wire)
+    return ByOriginal(decode) if codes.relabel else decode
+
+
+@lru_cache(maxsize=8)
+def _shrinkage(codes: CodeBook, eps: float) -> Array:
+    """Return alpha, (n + 1,): without a ridge it is 1 - E Err_S / (m k)."""
+    return alpha(codes.draw, codes.m, seeds.generator(codes.seed, seeds.MONTE_CARLO), eps=eps)
+
+
+def _alpha(e: Experiment, codes: CodeBook) -> Array:
+    """Measure alpha for every number of stragglers: E[B_S R] = alpha_s F (paper, section 5)."""
+    eps = ridge_of(e.decoder, e.wire)
+    own = DECODERS[DECODERS.parse(e.decoder).name]
+    promise = own if eps is None else ENCODINGS[codes.encoding.name]
+    promised = promise.traits.unbiased or codes.relabel
+    if eps is not None and codes.fixed is not None:
+        promised = promised or unbiased(codes.code(0))  # a symmetry of A and B together
+    if e.rescale == "none" or not promised:
+        return np.ones(codes.A.shape[1] + 1)
+    if eps is not None:
+        values = _shrinkage(codes, eps)
+    else:
+        rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
+        values = decoder_alpha(codes.code(0), _decoder(e, codes), rng, sets=50)
+    # with everybody late the decoded gradient is zero, whatever it is divided by
+    return np.where(values > 1e-9, values, 1.0)

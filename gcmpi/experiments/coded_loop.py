@@ -27,6 +27,7 @@ from gcmpi.experiments.launch import (
 )
 from gcmpi.experiments.questions import DistantModel, DistantRun
 from gcmpi.experiments.recorder import Observer, Output
+from gcmpi.experiments.resume import notes
 from gcmpi.experiments.run import Run, assignment_matrix, build
 from gcmpi.experiments.steps import Share, Step
 from gcmpi.experiments.turns import Turns
@@ -181,6 +182,8 @@ class CodedLoop:
             interrupt.restore()
             raise RefusedError(words(error)) from error
         try:
+            for note in notes(run, earlier):
+                environment.complain(note)
             return conduct_over(
                 self._world,
                 run,

@@ -43,7 +43,7 @@ def one_sentence(done) -> str:
     """Return the only line of a refusal."""
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    words = (line.strip() for line in done.stderr.splitlines())  # Open MPI adds spaces
+    words = (line.strip("\0 ") for line in done.stderr.splitlines())  # Open MPI adds some
     lines = [line for line in words if line.startswith("mine.py: ")]
     assert len(lines) == 1, done.stderr
     return lines[0]

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from gcmpi.experiments.coded_loop import CodedLoop
     from gcmpi.experiments.experiment import Experiment
     from gcmpi.experiments.launch import launch, simulate
-    from gcmpi.registry import assignment, decoder, encoding
+    from gcmpi.promises import assignment, decoder, encoding
 
 __version__ = VERSION
 __all__ = [
@@ -82,9 +82,9 @@ _HOMES = {
     "Ensemble": "gcmpi.codes.ensemble",
     "Experiment": "gcmpi.experiments.experiment",
     "CodedLoop": "gcmpi.experiments.coded_loop",
-    "assignment": "gcmpi.registry",
-    "decoder": "gcmpi.registry",
-    "encoding": "gcmpi.registry",
+    "assignment": "gcmpi.promises",
+    "decoder": "gcmpi.promises",
+    "encoding": "gcmpi.promises",
     "launch": "gcmpi.experiments.launch",
     "simulate": "gcmpi.experiments.launch",
 }

@@ -7,8 +7,7 @@ from the defaults. The examples given at registration are small working ones: th
 
 A name with a dot is a part of a user's own, and is imported: ``mycodes.gaussian:epsilon=0.3``. A
 function, a class or a ready object that a program hands over becomes a part by `Registry.adopt`.
-`encoding`, `assignment` and `decoder` declare what an own part promises; without them it promises
-nothing.
+What a part promises is one of the classes of `gcmpi.promises`.
 """
 
 from __future__ import annotations
@@ -24,15 +23,21 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from gcmpi import importing
 from gcmpi.importing import NotFoundError, OwnPartError, Source
+from gcmpi.promises import (
+    PROMISES,
+    AssignmentPromises,
+    DecoderPromises,
+    EncodingPromises,
+    Promises,
+)
 
 __all__ = [
-    "PROMISES", "NotFoundError", "OwnPartError", "Part", "Registry", "Size", "Source", "Spec",
-    "Traits",
-    "assignment", "called_by_name", "decoder", "encoding",
+    "NotFoundError", "OwnPartError", "Part", "Registry", "Size", "Source", "Spec",
+    "called_by_name",
 ]  # fmt: skip
 
 Option = int | float | str | bool | tuple[int, ...] | tuple[float, ...]
@@ -48,123 +53,7 @@ class Size(NamedTuple):
 
 Sizes = Callable[[int, int | None], Iterable[Size]]
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Traits:
-    """What a part promises. The laws in the tests hold it to them.
-
-    Attributes
-    ----------
-    redrawn
-        An encoding: B is drawn afresh in every iteration.
-    unbiased
-        An encoding: E[B_S R] = alpha F over B and exchangeable stragglers, on the assignments of
-        paper section 5, so that the decoded gradient may be divided by alpha.
-        A decoder: the same over exchangeable stragglers, for the codes it serves in which all
-        subsets are on equally many workers.
-    exact
-        An encoding: Err_S = 0 when nobody straggles, whatever the assignment.
-    tolerant
-        An encoding: Err_S = 0 for every set of up to gamma - m stragglers, gamma the replication
-        factor of the subset that is held least; no code does better.
-    decoder
-        An encoding: the decoder of its source, where that is not least squares.
-    vertex_transitive
-        An assignment: its automorphisms act transitively on workers.
-    irregular
-        An assignment: workers' loads or subsets' replications may differ.
-    reported
-        An encoding: workers report what they have finished, and their messages are encoded by the
-        B that `finished` gives.
-    theorem
-        An encoding of a user's own: ``theorem(A, m, s)`` bounds the mean of Err_S over the sets S
-        of s stragglers from above, or the name of a theorem that nothing here evaluates.
-    """
-
-    redrawn: bool = False
-    unbiased: bool = False
-    exact: bool = False
-    vertex_transitive: bool = False
-    tolerant: bool = False
-    decoder: str = "least-squares"
-    irregular: bool = False
-    reported: bool = False
-    theorem: Callable[[Any, int, int], float] | str | None = None
-
-
-PROMISES = "__gcmpi_promises__"
-"""The attribute in which a user's function carries its promises, a `Traits`."""
-
-
-def encoding(
-    *,
-    redrawn: bool = False,
-    unbiased: bool = False,
-    exact: bool = False,
-    tolerant: bool = False,
-    decoder: str = "least-squares",
-    theorem: Callable[[Any, int, int], float] | str | None = None,
-) -> Callable[[F], F]:
-    """Declare what an encoding of one's own promises; `gcmpi.testing.check_encoding` tests it.
-
-    Parameters
-    ----------
-    redrawn
-        B is drawn afresh in every iteration.
-    unbiased
-        E[B_S R] = alpha F over B and exchangeable stragglers, so that the decoded gradient may be
-        divided by alpha.
-    exact
-        Err_S = 0 when nobody straggles, whatever the assignment.
-    tolerant
-        Err_S = 0 for every set of up to gamma - m stragglers.
-    decoder
-        The decoder of its source, where that is not least squares.
-    theorem
-        ``theorem(A, m, s)`` bounds the mean of Err_S over the sets of s stragglers from above and
-        raises ValueError where it does not apply; or its name, which is only shown.
-
-    Examples
-    --------
-    >>> @gcmpi.encoding(redrawn=True)
-    ... def gaussian(A, m, rng, epsilon=0.1):
-    ...     return gcmpi.encodings.stacked(A, m) * rng.normal(1, epsilon, A.shape[1])
-    """
-    return _declare(Traits(redrawn, unbiased, exact, False, tolerant, decoder, theorem=theorem))
-
-
-def assignment(*, vertex_transitive: bool = False, irregular: bool = False) -> Callable[[F], F]:
-    """Declare what an assignment of one's own promises.
-
-    Parameters
-    ----------
-    vertex_transitive
-        Its automorphisms act transitively on workers.
-    irregular
-        Workers' loads or subsets' replications may differ.
-    """
-    return _declare(Traits(vertex_transitive=vertex_transitive, irregular=irregular))
-
-
-def decoder(*, unbiased: bool = False) -> Callable[[F], F]:
-    """Declare what a decoder of one's own promises.
-
-    Parameters
-    ----------
-    unbiased
-        E[B_S R] = alpha F over exchangeable stragglers, for codes in which all subsets are on
-        equally many workers.
-    """
-    return _declare(Traits(unbiased=unbiased))
-
-
-def _declare(traits: Traits) -> Callable[[F], F]:
-    def mark(function: F) -> F:
-        setattr(function, PROMISES, traits)
-        return function
-
-    return mark
+P = TypeVar("P", bound=Promises)
 
 
 @dataclass(frozen=True)
@@ -180,8 +69,8 @@ class Spec:
         return f"{self.name}:{text}" if text else self.name
 
 
-@dataclass(frozen=True)
-class Part:
+@dataclass(frozen=True, kw_only=True)
+class Part(Generic[P]):
     """One registered function, or a user's own.
 
     Attributes
@@ -190,6 +79,8 @@ class Part:
         The parameters that a user may set, with the types they are read as.
     examples
         Small working sets of options.
+    promises
+        What the part promises.
     sizes
         An assignment: ``sizes(n, delta)`` lists what exists for n workers without building it.
         Where the load may be chosen freely, delta chooses it; None leaves it to the assignment.
@@ -201,8 +92,8 @@ class Part:
     function: Callable[..., Any]
     options: Mapping[str, inspect.Parameter]
     annotations: Mapping[str, Any]
-    examples: tuple[Mapping[str, Option], ...]
-    traits: Traits
+    promises: P
+    examples: tuple[Mapping[str, Option], ...] = ({},)
     sizes: Sizes | None = None
     source: Source | None = None
 
@@ -226,7 +117,7 @@ class Part:
         return f"{self.name}:{','.join(shown)}" if shown else self.name
 
 
-class Registry:
+class Registry(Generic[P]):
     """The parts of one kind (assignments, encodings, ...) by name.
 
     Parameters
@@ -247,6 +138,8 @@ class Registry:
     plain
         Parameters by which a user's function is the part itself rather than something that makes
         one: what remains of it when its options are filled in is called with them later.
+    promises
+        The class of what a part of this kind promises.
     """
 
     def __init__(
@@ -257,6 +150,7 @@ class Registry:
         complete: str | None = None,
         ready: Iterable[str] = (),
         plain: Iterable[str] = (),
+        promises: type[P] = Promises,  # type: ignore[assignment]
     ) -> None:
         self.kind = kind
         self._homes = list(homes)
@@ -264,27 +158,27 @@ class Registry:
         self.supplied = (*self._plain, *supplied)
         self._complete = complete
         self._ready = tuple(ready)
-        self._parts: dict[str, Part] = {}
-        self._own: dict[str, Part] = {}
+        self._promises = promises
+        self._parts: dict[str, Part[P]] = {}
+        self._own: dict[str, Part[P]] = {}
 
     def register(
         self,
         name: str,
         *examples: Mapping[str, Option],
-        redrawn: bool = False,
-        unbiased: bool = False,
-        exact: bool = False,
-        vertex_transitive: bool = False,
-        tolerant: bool = False,
-        decoder: str = "least-squares",
-        irregular: bool = False,
-        reported: bool = False,
         sizes: Sizes | None = None,
+        **promises: Any,
     ) -> Callable[[F], F]:
-        """Register the decorated function as `name`, with small working `examples`."""
-        traits = Traits(
-            redrawn, unbiased, exact, vertex_transitive, tolerant, decoder, irregular, reported
-        )
+        """Register the decorated function as `name`, with small working `examples`.
+
+        Parameters
+        ----------
+        sizes
+            As in `Part`.
+        promises
+            What the part promises: the fields of the class of its kind.
+        """
+        promised = self._promises(**promises)
 
         def add(function: F) -> F:
             if name in self._parts:
@@ -293,18 +187,24 @@ class Registry:
             options = {key: p for key, p in parameters.items() if key not in self.supplied}
             annotations = {key: p.annotation for key, p in options.items()}
             self._parts[name] = Part(
-                name, function, options, annotations, examples or ({},), traits, sizes
+                name=name,
+                function=function,
+                options=options,
+                annotations=annotations,
+                promises=promised,
+                examples=examples or ({},),
+                sizes=sizes,
             )
             return function
 
         return add
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[Part[P]]:
         """Iterate over the parts in the order of their registration."""
         self._load()
         return iter(self._parts.values())
 
-    def __getitem__(self, name: str) -> Part:
+    def __getitem__(self, name: str) -> Part[P]:
         """Return the part called `name`.
 
         Raises
@@ -356,25 +256,42 @@ class Registry:
         self._load()
         return next((p.name for p in self._parts.values() if p.function is value), None)
 
-    def _keep(self, name: str, value: object, module: str) -> Part:
+    def _keep(self, name: str, value: object, module: str) -> Part[P]:
         """Remember a user's own part under its name."""
         what = f"{self.kind} {name}"
         source = Source.of(module)
-        traits = getattr(value, PROMISES, Traits())
         ready = not callable(value) or (
             bool(self._ready)
             and not inspect.isclass(value)
             and all(hasattr(value, member) for member in self._ready)
         )
-        if ready:
-            made = Part(name, _Ready(value), {}, {}, ({},), traits, None, source)
-        else:
-            options = self._options(value, what)
-            annotations = {key: _kind_of(p) for key, p in options.items()}
-            function = typing.cast(Callable[..., Any], value)
-            made = Part(name, function, options, annotations, ({},), traits, None, source)
+        options = {} if ready else self._options(value, what)
+        made = Part(
+            name=name,
+            function=_Ready(value) if ready else typing.cast(Callable[..., Any], value),
+            options=options,
+            annotations={key: _kind_of(p) for key, p in options.items()},
+            promises=self.promised(value, what),
+            source=source,
+        )
         self._own[name] = made
         return made
+
+    def promised(self, value: object, what: str) -> P:
+        """Return what a user's own part declares to promise.
+
+        Raises
+        ------
+        OwnPartError
+            If the promises are those of another kind of part.
+        """
+        promises = getattr(value, PROMISES, None) or self._promises()
+        if not isinstance(promises, self._promises):
+            raise OwnPartError(
+                f"{what} declares {type(promises).__name__}: the promises of this kind of part are "
+                f"{self._promises.__name__}"
+            )
+        return promises
 
     def _options(self, function: object, what: str) -> dict[str, inspect.Parameter]:
         """Return the parameters of a user's function that are its options."""
@@ -629,13 +546,17 @@ def _describe(kind: Any) -> str:
 
 
 ASSIGNMENTS = Registry(
-    "assignment", ["gcmpi.codes.assignments"], complete="gcmpi.codes.code:complete_assignment"
+    "assignment",
+    ["gcmpi.codes.assignments"],
+    complete="gcmpi.codes.code:complete_assignment",
+    promises=AssignmentPromises,
 )
 ENCODINGS = Registry(
     "encoding",
     ["gcmpi.codes.encodings"],
     supplied=("A", "m", "rng", "odds", "finished"),
     complete="gcmpi.codes.code:complete_encoding",
+    promises=EncodingPromises,
 )
 DECODERS = Registry(
     "decoder",
@@ -643,25 +564,26 @@ DECODERS = Registry(
     supplied=("wire",),
     complete="gcmpi.codes.decoders.least_squares:complete",
     plain=("code", "survivors"),
+    promises=DecoderPromises,
 )
-DATASETS = Registry(
+DATASETS: Registry[Promises] = Registry(
     "dataset", ["gcmpi.learning"], supplied=("rng",), complete="gcmpi.learning.datasets:complete"
 )
-PROBLEMS = Registry(
+PROBLEMS: Registry[Promises] = Registry(
     "problem",
     ["gcmpi.learning"],
     supplied=("features", "shape", "classes", "dtype"),
     complete="gcmpi.learning.problem:complete",
     ready=("initial", "loss", "gradient"),
 )
-OPTIMIZERS = Registry(
+OPTIMIZERS: Registry[Promises] = Registry(
     "optimizer",
     ["gcmpi.learning.optimizers"],
     complete="gcmpi.learning.optimizers:complete",
     ready=("step",),
     plain=("theta", "gradient", "t"),
 )
-STRAGGLERS = Registry(
+STRAGGLERS: Registry[Promises] = Registry(
     "straggler model",
     ["gcmpi.records", "gcmpi.stragglers"],
     supplied=("n", "seed"),
@@ -669,15 +591,15 @@ STRAGGLERS = Registry(
     ready=("delays",),
     plain=("t",),
 )
-WAITING = Registry(
+WAITING: Registry[Promises] = Registry(
     "wait rule",
     ["gcmpi.waiting"],
     complete="gcmpi.waiting:complete",
     ready=("remaining",),
     plain=("answered", "elapsed"),
 )
-SWITCHES = Registry("switch", ["gcmpi.switching"], supplied=("m", "losses"))
-COMPRESSORS = Registry(
+SWITCHES: Registry[Promises] = Registry("switch", ["gcmpi.switching"], supplied=("m", "losses"))
+COMPRESSORS: Registry[Promises] = Registry(
     "compression",
     ["gcmpi.wire"],
     supplied=("length", "dtype", "seed"),
@@ -685,7 +607,7 @@ COMPRESSORS = Registry(
     ready=("pack", "unpack"),
 )
 
-REGISTRIES: Mapping[str, Registry] = {
+REGISTRIES: Mapping[str, Registry[Any]] = {
     "assignment": ASSIGNMENTS,
     "encoding": ENCODINGS,
     "switch": SWITCHES,

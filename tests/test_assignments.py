@@ -34,7 +34,7 @@ def test_every_assignment_is_a_matrix_of_bytes_with_the_parameters_that_are_read
         assert A.dtype == np.uint8
         p = assignments.parameters(A)
         assert A.shape == (p.k, p.n)
-        if ASSIGNMENTS[name].traits.irregular:
+        if ASSIGNMENTS[name].promises.irregular:
             assert None in {p.gamma, p.delta}
         else:
             assert p.k * p.gamma == p.n * p.delta == A.sum(dtype=int)

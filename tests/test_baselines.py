@@ -54,7 +54,7 @@ def masks(n, s, limit=None, seed=0):
 
 
 def tolerant_cases():
-    specs = [Spec(p.name, o) for p in ENCODINGS if p.traits.tolerant for o in p.examples]
+    specs = [Spec(p.name, o) for p in ENCODINGS if p.promises.tolerant for o in p.examples]
     for assignment in (Spec(p.name, o) for p in ASSIGNMENTS for o in p.examples):
         A = ASSIGNMENTS.build(assignment)
         if A.shape[1] > SMALL:
@@ -77,7 +77,7 @@ def test_every_exact_code_is_in_some_case_with_stragglers():
         for case in TOLERANT
         if case.values[0].gamma > case.values[0].m
     }
-    assert names == {p.name for p in ENCODINGS if p.traits.tolerant} - {"uncoded"}
+    assert names == {p.name for p in ENCODINGS if p.promises.tolerant} - {"uncoded"}
 
 
 @pytest.mark.parametrize("code", TOLERANT)
@@ -110,7 +110,7 @@ def test_exact_over_a_thousand_sets_of_91_workers(name):
 
 
 def test_large_cases_are_all_but_those_that_cannot_be():
-    exact = {p.name for p in ENCODINGS if p.traits.tolerant}
+    exact = {p.name for p in ENCODINGS if p.promises.tolerant}
     assert {"uncoded", "ye-abbe"} == exact - LARGE.keys()
 
 

@@ -275,7 +275,7 @@ def test_show_says_what_a_code_promises(run):
 
 def test_stability_shows_which_codes_lose_their_digits(run):
     found = json.loads(run("stability --workers 10,31 --sets 5 --json"))
-    exact = {part.name for part in ENCODINGS if part.traits.tolerant}
+    exact = {part.name for part in ENCODINGS if part.promises.tolerant}
     names = {x["encoding"] for x in found}
     # no code survives stragglers without redundancy; t is given to codes that have one
     assert names == exact - {"uncoded"} | {"harmonic:t=2"}

@@ -90,7 +90,7 @@ def test_every_decoder_serves_a_code_and_the_one_of_every_source_its_own():
     pairs = {(case[0], spec.name) for spec in SPECS for case in served(str(spec))}
     assert {name for _, name in pairs} == {part.name for part in DECODERS}
     for part in ENCODINGS:
-        assert (part.name, part.traits.decoder) in pairs
+        assert (part.name, part.promises.decoder) in pairs
         assert (part.name, "least-squares") in pairs
 
 
@@ -107,8 +107,8 @@ def test_decoders_keep_the_laws_that_users_decoders_are_held_to(spec):
 def test_the_decoder_of_an_exact_code_is_exact_as_far_as_the_code(spec):
     """The decoder of `uncoded` is not meant to be exact."""
     for encoding, name, code in served(str(spec)):
-        traits = ENCODINGS[encoding].traits
-        if traits.tolerant and traits.decoder == spec.name and encoding != "uncoded":
+        promises = ENCODINGS[encoding].promises
+        if promises.tolerant and promises.decoder == spec.name and encoding != "uncoded":
             testing.check_decoder(spec, [(name, code)], exact=True)
             for survivors in masks(code.n, code.gamma - code.m):
                 assert code.error(survivors) < 1e-9, name  # so that the law above is not empty

@@ -13,7 +13,7 @@ def check_entry(entry):
     p = assignments.parameters(ASSIGNMENTS.build(entry.spec))
     assert (p.n, p.k, p.delta, p.gamma) == (entry.n, entry.k, entry.delta, entry.gamma)
     name = entry.spec.partition(":")[0]
-    assert entry.vertex_transitive == ASSIGNMENTS[name].traits.vertex_transitive
+    assert entry.vertex_transitive == ASSIGNMENTS[name].promises.vertex_transitive
 
 
 @pytest.mark.parametrize("n", [*range(1, 66), 73, 81, 91, 100, 121, 133, 156])
@@ -77,7 +77,7 @@ def test_every_value_of_a_single_option_is_found(part):
 
 def test_every_construction_says_what_exists():
     for part in ASSIGNMENTS:
-        assert (part.sizes is None) == part.traits.irregular
+        assert (part.sizes is None) == part.promises.irregular
 
 
 def test_default_experiment_is_listed():

@@ -102,7 +102,7 @@ def test_mean_errors_are_between_their_bounds(encoding):
             assert (p.bound is None) == (result.theorem is None), where
             if p.bound is not None:
                 assert p.error.mean <= p.bound.mean + slack, where
-                if not ENCODINGS[encoding.name].traits.redrawn:  # no expectation over B
+                if not ENCODINGS[encoding.name].promises.redrawn:  # no expectation over B
                     # an ill-conditioned exact code is only nearly exact
                     assert p.error.maximum <= p.bound.maximum + 1e-8 * m * code.k, where
 

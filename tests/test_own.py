@@ -56,8 +56,8 @@ def test_a_dotted_name_is_imported_and_its_options_are_read_by_annotation_or_def
     B = ENCODINGS.build(spec, A=A, m=2, rng=rng, odds=None)
     assert np.array_equal(B, own_parts.gaussian(A, 2, np.random.default_rng(0), 0.3))
     assert ASSIGNMENTS.parse(f"{OWN}.ring:5") == Spec(f"{OWN}.ring", {"n": 5})
-    assert ENCODINGS[f"{OWN}.redrawn"].traits.redrawn
-    assert not ENCODINGS[f"{OWN}.gaussian"].traits.redrawn
+    assert ENCODINGS[f"{OWN}.redrawn"].promises.redrawn
+    assert not ENCODINGS[f"{OWN}.gaussian"].promises.redrawn
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_objects_are_adopted_by_the_name_that_imports_them():
     assert PROBLEMS.adopt(own_parts.net).name == f"{OWN}.net", "an instance: by its variable"
     assert ENCODINGS.adopt(gcmpi.encodings.random_diagonal) == Spec("random-diagonal")
     dotted = "gcmpi.encodings.random_diagonal"
-    assert ENCODINGS[dotted].traits.redrawn, "a part of ours keeps its promises"
+    assert ENCODINGS[dotted].promises.redrawn, "a part of ours keeps its promises"
 
 
 def test_what_cannot_be_imported_is_adopted_for_this_process():

@@ -3,17 +3,20 @@
 import sys
 from types import SimpleNamespace
 from typing import Literal
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gcmpi.registry import Registry, Spec
+import gcmpi
+from gcmpi.promises import EncodingPromises, Promises
+from gcmpi.registry import ENCODINGS, STRAGGLERS, OwnPartError, Registry, Spec
 
 
 @pytest.fixture(scope="module")
 def registry():
-    parts = Registry("part", [], supplied=("n",))
+    parts = Registry("part", [], supplied=("n",), promises=EncodingPromises)
 
     @parts.register("wheel", {"size": 3}, {"size": 5, "spokes": (1, 2)}, exact=True)
     def wheel(
@@ -79,8 +82,8 @@ def test_describes_its_parts(registry):
     assert [part.name for part in registry] == ["wheel", "plain", "class"]
     assert wheel.summary == "A wheel."
     assert wheel.usage == ("wheel:size=,spokes=1,ratio=0.5,kind=steel,spare=false,load=None")
-    assert wheel.traits.exact
-    assert not wheel.traits.redrawn
+    assert wheel.promises.exact
+    assert not wheel.promises.redrawn
     assert wheel.examples == ({"size": 3}, {"size": 5, "spokes": (1, 2)})
     assert registry["plain"].examples == ({},)
     assert registry["plain"].usage == "plain"
@@ -125,3 +128,18 @@ def test_homes_are_imported_when_a_part_is_first_asked_for(tmp_path, monkeypatch
 def test_a_name_is_registered_once(registry):
     with pytest.raises(ValueError, match="'plain' is registered twice"):
         registry.register("plain")(lambda: None)
+
+
+def test_promises_are_those_of_the_kind():
+    assert ENCODINGS["stacked"].promises == EncodingPromises(theorem=ANY)
+    assert type(STRAGGLERS["bernoulli"].promises) is Promises
+    with pytest.raises(TypeError, match="vertex_transitive"):
+        ENCODINGS.register("wheel", vertex_transitive=True)
+    with pytest.raises(TypeError, match="positional"):
+        EncodingPromises(True)  # type: ignore[misc]
+
+
+def test_promises_of_another_kind_are_refused():
+    own = gcmpi.decoder(unbiased=True)(lambda A, m: A)
+    with pytest.raises(OwnPartError, match=r"declares DecoderPromises: .* are EncodingPromises"):
+        ENCODINGS.adopt(own)

@@ -334,9 +334,9 @@ def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
 
     The first that covers the code, the exact ones first.
     """
-    traits = ENCODINGS[encoding.name].traits
-    if traits.theorem is not None:
-        return _declared(A, m, encoding.name, traits.theorem)
+    promises = ENCODINGS[encoding.name].promises
+    if promises.theorem is not None:
+        return _declared(A, m, encoding.name, promises.theorem)
     epsilon = diagonal_epsilon(encoding)
     plain = encoding.name in PLAIN
     candidates: list[Theorem] = []
@@ -344,7 +344,7 @@ def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
         candidates += [Theorem("exact for a BIBD", lambda s: stacked_design(A, m, s))]
     if encoding.name in GROUPS:
         candidates += [Theorem("worst case of groups", lambda s: blocks(A, m, s))]
-    if traits.tolerant:
+    if promises.tolerant:
         candidates += [Theorem("exact up to gamma - m", lambda s: tolerant(A, m, s))]
     if plain:
         candidates += [Theorem("expander bound", lambda s: stacked_expander(A, m, s))]
@@ -366,7 +366,7 @@ def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
 
 def cited(encoding: Spec) -> str | None:
     """Return the name of a theorem that an encoding declares and nothing here evaluates."""
-    theorem = ENCODINGS[encoding.name].traits.theorem
+    theorem = ENCODINGS[encoding.name].promises.theorem
     return f"{theorem} (not evaluated)" if isinstance(theorem, str) else None
 
 

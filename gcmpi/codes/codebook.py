@@ -75,13 +75,14 @@ class CodeBook:
         book = cls(A, m, encoding, seed, None, odds=odds)
         first = book.draw(seeds.generator(seed, seeds.CODE))
         Code(A, first, m)
-        traits = ENCODINGS[encoding.name].traits
-        if relabel and (traits.redrawn or traits.reported):
-            how = "drawn anew in every iteration" if traits.redrawn else "made of what is reported"
+        promises = ENCODINGS[encoding.name].promises
+        if relabel and (promises.redrawn or promises.reported):
+            drawn, made = "drawn anew in every iteration", "made of what is reported"
+            how = drawn if promises.redrawn else made
             raise ValueError(
                 f"--relabel is for encodings that stay the same: {encoding.name} is {how}"
             )
-        return book if traits.redrawn else replace(book, fixed=first, relabel=relabel)
+        return book if promises.redrawn else replace(book, fixed=first, relabel=relabel)
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Return the encoding matrix that `rng` gives, shape (m * k, n); the fixed one if any."""
@@ -93,7 +94,7 @@ class CodeBook:
     @property
     def reported(self) -> bool:
         """Whether the code of a message depends on what workers report to have finished."""
-        return ENCODINGS[self.encoding.name].traits.reported
+        return ENCODINGS[self.encoding.name].promises.reported
 
     @property
     def changes(self) -> bool:

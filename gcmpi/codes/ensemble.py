@@ -11,6 +11,7 @@ import numpy as np
 from gcmpi import seeds
 from gcmpi.arrays import AnyArray, Array
 from gcmpi.codes.code import Code
+from gcmpi.promises import EncodingPromises
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Part, Registry, Spec
 
 
@@ -76,7 +77,7 @@ class Ensemble:
 
     def at(self, t: int) -> Code:
         """Return the code of iteration t: another one in each if the encoding is redrawn."""
-        if not self.part.traits.redrawn:
+        if not self.part.promises.redrawn:
             return self._first
         return Code(self.A, self.draw(seeds.generator(self.seed, seeds.CODE, t)), self.m)
 
@@ -85,7 +86,7 @@ class Ensemble:
         return Code(self.A, self.draw(seeds.generator(self.seed, seeds.CODE)), self.m)
 
     @property
-    def part(self) -> Part:
+    def part(self) -> Part[EncodingPromises]:
         """The encoding's part: its function, its options and what it promises."""
         return ENCODINGS[self.encoding.name]
 
@@ -119,7 +120,7 @@ class Ensemble:
         )
 
 
-def spec_of(registry: Registry, value: Any) -> Spec:
+def spec_of(registry: Registry[Any], value: Any) -> Spec:
     """Return a part's name and options: of a text, or of an object that a program hands over."""
     if isinstance(value, Spec):
         return value

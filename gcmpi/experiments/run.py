@@ -379,7 +379,7 @@ def _alpha(e: Experiment, codes: CodeBook) -> Array:
     eps = ridge_of(e.decoder, e.wire)
     own = DECODERS[DECODERS.parse(e.decoder).name]
     promise = own if eps is None else ENCODINGS[codes.encoding.name]
-    promised = promise.traits.unbiased or codes.relabel
+    promised = promise.promises.unbiased or codes.relabel
     if eps is not None and codes.fixed is not None:
         promised = promised or unbiased(codes.code(0))  # a symmetry of A and B together
     if e.rescale == "none" or not promised:

@@ -68,14 +68,14 @@ def check_assignment(assignment: object) -> None:
             "all randomness must come from a seed among its options",
         )
     p = parameters(A.astype(np.uint8))
-    if own.promised and not own.traits.irregular and None in {p.gamma, p.delta}:
+    if own.promised and not own.promises.irregular and None in {p.gamma, p.delta}:
         loads, copies = A.sum(axis=0, dtype=np.intp), A.sum(axis=1, dtype=np.intp)
         raise place.broken(
             "regular",
             f"workers hold {loads.min()} to {loads.max()} subsets and subsets are on "
             f"{copies.min()} to {copies.max()} workers; promise irregular=True if they may differ",
         )
-    if own.traits.vertex_transitive and not is_transitive_on_workers(A.astype(np.uint8)):
+    if own.promises.vertex_transitive and not is_transitive_on_workers(A.astype(np.uint8)):
         raise place.broken(
             "transitive",
             "vertex_transitive is promised, but no permutations that keep A move every worker to "
@@ -87,7 +87,7 @@ def _part(assignment: object) -> Own:
     if isinstance(assignment, np.ndarray | list | tuple):
         matrix = np.array(assignment)
         name = f"assignment of shape {matrix.shape}"
-        return Own(name, lambda: matrix, {}, part(ASSIGNMENTS, lambda: matrix).traits, False)
+        return Own(name, lambda: matrix, {}, part(ASSIGNMENTS, lambda: matrix).promises, False)
     return part(ASSIGNMENTS, assignment)
 
 

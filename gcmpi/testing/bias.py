@@ -18,7 +18,7 @@ FALSE_ALARM = 1e-6
 def check_unbiased(case: Case) -> None:
     """Check the promise on sets of several sizes."""
     n = case.A.shape[1]
-    if case.own.traits.redrawn:
+    if case.own.promises.redrawn:
         for s in sorted({1, n // 2}):
             _check_mean_over_draws(case, s)
     else:

@@ -103,7 +103,7 @@ def check_decoder(
         trial.check(np.random.default_rng(seed), optimal)
         if exact:
             trial.check_exact()
-        if own.traits.unbiased and len({*code.A.sum(axis=1, dtype=int).tolist()}) == 1:
+        if own.promises.unbiased and len({*code.A.sum(axis=1, dtype=int).tolist()}) == 1:
             trial.check_unbiased()
     if len(refusals) == len(labelled):
         last = f" (the last one: {refusals[-1]})" if refusals else ""

@@ -99,7 +99,7 @@ def check_encoding(
         _check_promises(case)
         _check_errors(case)
         _check_means(case)
-        if own.traits.unbiased and is_symmetric(A):
+        if own.promises.unbiased and is_symmetric(A):
             check_unbiased(case)
     if not tried:
         last = f" (the last one: {refusals[-1]})" if refusals else ""
@@ -151,19 +151,19 @@ def _check_randomness(case: Case, B: AnyArray) -> None:
             f"the same generator gives two matrices that differ in {np.count_nonzero(B != again)} "
             f"of {B.size} entries; all randomness must come from rng",
         )
-    if case.own.traits.redrawn and np.array_equal(B, case.build(case.generator(1))):
+    if case.own.promises.redrawn and np.array_equal(B, case.build(case.generator(1))):
         raise case.place.broken(
             "redrawn", "redrawn is promised, but another generator gives the same B"
         )
 
 
 def _check_promises(case: Case) -> None:
-    code, traits = case.code, case.own.traits
-    if traits.exact and (error := code.error(np.ones(code.n, dtype=np.bool_))) >= case.zero:
+    code, promises = case.code, case.own.promises
+    if promises.exact and (error := code.error(np.ones(code.n, dtype=np.bool_))) >= case.zero:
         raise case.place.broken(
             "exact", f"Err_S = {error:.3g} when nobody straggles, more than {case.zero:.3g}"
         )
-    if traits.tolerant and code.gamma > code.m:
+    if promises.tolerant and code.gamma > code.m:
         s = code.gamma - code.m
         # the engine finds the worst set, `Code` solves for it with all digits
         sets = straggler_sets(code.n, s, case.generator())
@@ -237,7 +237,7 @@ def _check_means(case: Case) -> None:
 def _theorem(case: Case) -> tuple[str, Any]:
     """Return the name of a bound on the mean error and the bound, None where it says nothing."""
     own = case.own
-    declared = own.traits.theorem
+    declared = own.promises.theorem
     if callable(declared):
 
         def says(s: int) -> float | None:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gcmpi.registry import PROMISES, Option, Registry, Spec, Traits
+from gcmpi.promises import PROMISES
+from gcmpi.registry import Option, Registry, Spec
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Own:
         Makes the part, or is it. An object that is ready has a function without parameters.
     options
         Values for some of the function's parameters.
-    traits
+    promises
         What the part promises.
     promised
         Whether the part says anything about its promises.
@@ -51,7 +52,7 @@ class Own:
     what: str
     function: Callable[..., Any]
     options: Mapping[str, Option]
-    traits: Traits
+    promises: Any
     promised: bool
     spec: Spec | None = None
 
@@ -93,7 +94,7 @@ class Own:
             ) from error
 
 
-def part(registry: Registry, value: object, ready: Iterable[str] = ()) -> Own:
+def part(registry: Registry[Any], value: object, ready: Iterable[str] = ()) -> Own:
     """Return a part from a text, a `Spec`, a function, a class or an object.
 
     Parameters
@@ -119,12 +120,12 @@ def part(registry: Registry, value: object, ready: Iterable[str] = ()) -> Own:
         promised = ours or hasattr(found.function, PROMISES)
         what = f"{registry.kind} {spec}"
         return Own(
-            what, found.function, spec.options, found.traits, promised, spec if ours else None
+            what, found.function, spec.options, found.promises, promised, spec if ours else None
         )
-    name = _name(value)
+    what = f"{registry.kind} {_name(value)}"
     members = tuple(ready)
     if members and not inspect.isclass(value) and all(hasattr(value, x) for x in members):
-        return Own(f"{registry.kind} {name}", lambda: value, {}, _traits(value), False)
+        return Own(what, lambda: value, {}, registry.promised(value, what), False)
     if not callable(value):
         raise TypeError(
             f"a check of a part of the kind {registry.kind!r} needs a function, a class, an object "
@@ -134,12 +135,7 @@ def part(registry: Registry, value: object, ready: Iterable[str] = ()) -> Own:
     for registered in registry:
         if registered.function is value:
             return part(registry, Spec(registered.name))
-    return Own(f"{registry.kind} {name}", value, {}, _traits(value), hasattr(value, PROMISES))
-
-
-def _traits(value: object) -> Traits:
-    traits: Traits = getattr(value, PROMISES, Traits())
-    return traits
+    return Own(what, value, {}, registry.promised(value, what), hasattr(value, PROMISES))
 
 
 def _name(value: object) -> str:

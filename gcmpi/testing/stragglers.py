@@ -83,7 +83,7 @@ def _part(stragglers: object) -> Own:
                 f"a table of delays must be (iterations, workers), not of shape {stragglers.shape}"
             )
         own = part(STRAGGLERS, Table(stragglers), ready=["delays"])
-        return Own("straggler model from a table", own.function, {}, own.traits, False)
+        return Own("straggler model from a table", own.function, {}, own.promises, False)
     return part(STRAGGLERS, stragglers, ready=["delays"])
 
 

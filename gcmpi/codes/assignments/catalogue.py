@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from gcmpi.promises import AssignmentPromises
 from gcmpi.registry import ASSIGNMENTS, Part, Size, Sizes, Spec
 
 
@@ -91,12 +92,12 @@ def find(n: int, delta: int | None = None, m: int = 1) -> Found:
     return Found(tuple(exact), tuple(nearest))
 
 
-def _entries(part: Part, n: int, delta: int | None, m: int) -> Iterator[Entry]:
+def _entries(part: Part[AssignmentPromises], n: int, delta: int | None, m: int) -> Iterator[Entry]:
     for size in part.sizes(n, delta) if part.sizes else ():
         gamma = n * size.delta // size.k
         if delta in (None, size.delta) and gamma >= m:
             spec = str(Spec(part.name, size.options))
-            yield Entry(spec, n, size.k, size.delta, gamma, part.traits.vertex_transitive)
+            yield Entry(spec, n, size.k, size.delta, gamma, part.promises.vertex_transitive)
 
 
 def one_option(

@@ -40,11 +40,12 @@ def show(options: argparse.Namespace) -> None:
     B = choice.draw(seeds.generator(options.seed, seeds.CODE))
     code = Code(A, B, m)
     everybody = np.ones(choice.n, dtype=np.bool_)
-    traits = ENCODINGS[choice.encoding.name].traits
-    transitive = ASSIGNMENTS[choice.assignment.name].traits.vertex_transitive
-    made = "redrawn in every iteration" if traits.redrawn else "the same in all iterations"
-    if traits.reported:
+    promises = ENCODINGS[choice.encoding.name].promises
+    transitive = ASSIGNMENTS[choice.assignment.name].promises.vertex_transitive
+    made = "redrawn in every iteration" if promises.redrawn else "the same in all iterations"
+    if promises.reported:
         made = "made of what workers report to have finished; here: everything"
+    reach = f"s = {code.gamma - m}, any stragglers"
     sigma = np.linalg.svd(B, compute_uv=False)
     rank = int(np.linalg.matrix_rank(B))
     facts = {
@@ -60,8 +61,8 @@ def show(options: argparse.Namespace) -> None:
         "B is": made,
         "rank of B": f"{rank} of at most {min(B.shape)} (seed {options.seed})",
         "condition of B": f"{sigma[0] / sigma[rank - 1]:.3g} (without its null space)",
-        "exact up to": f"s = {code.gamma - m}, any stragglers" if traits.tolerant else "no promise",
-        "decoder of its source": traits.decoder,
+        "exact up to": reach if promises.tolerant else "no promise",
+        "decoder of its source": promises.decoder,
         "Err, no stragglers": f"{code.error(everybody):.6g} of m k = {choice.total}",
         "noise gain": f"{noise_gain(code, code.decode(everybody)):.3g} (relative error of g for a "
         "relative error of the messages)",
@@ -266,7 +267,7 @@ def _choice(options: argparse.Namespace, stragglers: str | None = None) -> Choic
 
 def _fixed_before(choice: Choice) -> Choice:
     """Refuse a code that is made anew of what workers report."""
-    if ENCODINGS[choice.encoding.name].traits.reported:
+    if ENCODINGS[choice.encoding.name].promises.reported:
         raise ValueError(
             f"{choice.encoding} is made of what workers have finished when the server stops, so "
             "that no straggler set alone says what is lost: it is the sum over the subsets of "

@@ -73,7 +73,7 @@ def exact_codes() -> list[str]:
 def _promises(name: str) -> bool:
     """Say whether an encoding is exact for gamma - m stragglers, at least with that as its t."""
     part = ENCODINGS[name]
-    return part.traits.tolerant or (part.traits.exact and "t" in part.options)
+    return part.promises.tolerant or (part.promises.exact and "t" in part.options)
 
 
 def nearest(encoding: Spec, n: int, s: int, m: int) -> Choice | None:
@@ -101,7 +101,7 @@ def _measure(choice: Choice, seed: int, sets: int) -> Iterator[Row]:
     code = Code(choice.A, choice.draw(seeds.generator(seed, seeds.CODE)), choice.m)
     t = choice.encoding.options.get("t")
     s = t if isinstance(t, int) else code.gamma - code.m
-    own = ENCODINGS[choice.encoding.name].traits.decoder
+    own = ENCODINGS[choice.encoding.name].promises.decoder
     for name in dict.fromkeys(("least-squares", own)):
         rng = seeds.generator(seed, seeds.MONTE_CARLO)  # the same sets for both
         # least squares itself, without the shortcuts that `decoders.decoder` may choose

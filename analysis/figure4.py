@@ -33,7 +33,7 @@ def main() -> None:
             seed=options.seed,
             progress=curves.progress("random diagonals"),
         ).points
-        lemma = errors.LemmaOne(A, M, EPSILON)
+        lemma = errors.LeastSquaresBound(*bounds.lemma_1_problem(A, M, EPSILON), M)
         over_sets = errors.sample_from(
             lambda _: lemma,
             COUNTS,

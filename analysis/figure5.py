@@ -44,7 +44,9 @@ def main() -> None:
                 found = errors.ErrorEngine(B, errors.target(B, M)).nested(order, COUNTS)
                 means.append(found.mean(axis=0))
                 largest.append(found.max(axis=0))
-                lemma.append(errors.LemmaTwo(B, M).nested(order, COUNTS).max(axis=0))
+                lemma.append(
+                    errors.EachSetBound(bounds.lemma_2, B, M).nested(order, COUNTS).max(axis=0)
+                )
                 report(done + 1, options.draws)
             columns[f"mean_{variant}"] = np.mean(means, axis=0)
             columns[f"stderr_{variant}"] = np.std(means, axis=0, ddof=1) / np.sqrt(options.draws)

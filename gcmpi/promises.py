@@ -7,13 +7,69 @@ them the function promises nothing. The laws in `gcmpi.testing` hold a part to i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 PROMISES = "__gcmpi_promises__"
 """The attribute in which a user's function carries its promises."""
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """A bound on the mean of Err_S over B, for every set S of s stragglers.
+
+    Attributes
+    ----------
+    name
+        What tables and figures call it.
+    bound
+        ``bound(A, m, s, ...)``, called with those of the encoding's options that it names too. It
+        raises ValueError where the theorem does not apply.
+    """
+
+    name: str
+    bound: Callable[..., float]
+
+
+@dataclass(frozen=True)
+class SetTheorem:
+    """A bound on Err_S that depends on B and on the set S.
+
+    Attributes
+    ----------
+    name
+        What tables and figures call it.
+    bound
+        ``bound(B, m, survivors)`` for survivors (..., n) bool, shape (...).
+    """
+
+    name: str
+    bound: Callable[[Any, int, Any], Any]
+
+
+@dataclass(frozen=True)
+class LeastSquaresTheorem:
+    """A bound on the mean of Err_S over B that is m min_x ||C_S x - f||^2 for each set S.
+
+    Attributes
+    ----------
+    name
+        What tables and figures call it.
+    problem
+        ``problem(A, m, ...)`` returns C (rows, n) and f (rows, 1). It is called with those of the
+        encoding's options that it names too.
+    """
+
+    name: str
+    problem: Callable[..., tuple[Any, Any]]
+
+
+Stated = Theorem | SetTheorem | LeastSquaresTheorem | str
+"""A theorem; a text is the name of one that nothing here evaluates."""
+Declared = Stated | Callable[..., float]
+"""What may be declared: a theorem, or the bound of a `Theorem` that has the function's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +99,7 @@ class EncodingPromises(Promises):
     decoder
         The decoder of its source, where that is not least squares.
     theorem
-        ``theorem(A, m, s)`` bounds the mean of Err_S over the sets S of s stragglers from above, or
-        the name of a theorem that nothing here evaluates.
+        One theorem or several. The first that covers a code is shown, and held by the laws.
     """
 
     redrawn: bool = False
@@ -53,7 +108,19 @@ class EncodingPromises(Promises):
     tolerant: bool = False
     reported: bool = False
     decoder: str = "least-squares"
-    theorem: Callable[[Any, int, int], float] | str | None = None
+    theorem: Declared | Sequence[Declared] | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.theorems  # refuses what is none
+
+    @property
+    def theorems(self) -> tuple[Stated, ...]:
+        """The theorems one by one."""
+        declared = self.theorem
+        if declared is None:
+            return ()
+        several = isinstance(declared, Sequence) and not isinstance(declared, str)
+        return tuple(map(_stated, declared if several else (declared,)))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +160,7 @@ def encoding(
     exact: bool = False,
     tolerant: bool = False,
     decoder: str = "least-squares",
-    theorem: Callable[[Any, int, int], float] | str | None = None,
+    theorem: Declared | Sequence[Declared] | None = None,
 ) -> Callable[[F], F]:
     """Declare what an encoding of one's own promises; `gcmpi.testing.check_encoding` tests it.
 
@@ -112,7 +179,9 @@ def encoding(
         The decoder of its source, where that is not least squares.
     theorem
         ``theorem(A, m, s)`` bounds the mean of Err_S over the sets of s stragglers from above and
-        raises ValueError where it does not apply; or its name, which is only shown.
+        raises ValueError where it does not apply; or its name, which is only shown. Of several the
+        first that covers a code is taken. A theorem with a name, or one whose bound depends on
+        the set of stragglers, is one of the classes of `gcmpi.promises`.
 
     Examples
     --------
@@ -155,6 +224,19 @@ def decoder(*, unbiased: bool = False) -> Callable[[F], F]:
         equally many workers.
     """
     return _declare(DecoderPromises(unbiased=unbiased))
+
+
+def _stated(declared: Declared) -> Stated:
+    """Return a declared theorem with its name."""
+    if isinstance(declared, Stated):
+        return declared
+    if not callable(declared):
+        raise ValueError(
+            "theorem must be a function (A, m, s) that returns a bound, the name of a theorem, or "
+            f"several of them, not {declared!r:.60}"
+        )
+    name = getattr(declared, "__name__", "<none>").replace("_", " ")
+    return Theorem("declared bound" if name.startswith("<") else name, declared)
 
 
 def _declare(promises: Promises) -> Callable[[F], F]:

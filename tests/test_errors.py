@@ -387,7 +387,10 @@ def test_lemmas_over_sets_are_the_lemmas_of_each_set():
     rng = np.random.default_rng(9)
     order = errors.orders(20, 6, rng)
     B = random_hadamard(GRAPH, 2, rng)
-    one, two = errors.LemmaOne(GRAPH, 2, 0.3), errors.LemmaTwo(B, 2)
+    one, two = (
+        errors.LeastSquaresBound(*bounds.lemma_1_problem(GRAPH, 2, 0.3), 2),
+        errors.EachSetBound(bounds.lemma_2, B, 2),
+    )
     for source, single in (
         (one, lambda S: bounds.lemma_1(GRAPH, 2, S, 0.3)),
         (two, lambda S: float(bounds.lemma_2(B, 2, S))),

@@ -3,13 +3,16 @@
 import sys
 from types import SimpleNamespace
 from typing import Literal
-from unittest.mock import ANY
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import gcmpi
+from gcmpi.assignments import projective_plane
+from gcmpi.bounds import corollary_1
+from gcmpi.codes.theorems import PLAIN_SUMS, cited, closed_form
 from gcmpi.promises import EncodingPromises, Promises
 from gcmpi.registry import ENCODINGS, STRAGGLERS, OwnPartError, Registry, Spec
 
@@ -131,7 +134,7 @@ def test_a_name_is_registered_once(registry):
 
 
 def test_promises_are_those_of_the_kind():
-    assert ENCODINGS["stacked"].promises == EncodingPromises(theorem=ANY)
+    assert ENCODINGS["stacked"].promises == EncodingPromises(theorem=PLAIN_SUMS)
     assert type(STRAGGLERS["bernoulli"].promises) is Promises
     with pytest.raises(TypeError, match="vertex_transitive"):
         ENCODINGS.register("wheel", vertex_transitive=True)
@@ -143,3 +146,23 @@ def test_promises_of_another_kind_are_refused():
     own = gcmpi.decoder(unbiased=True)(lambda A, m: A)
     with pytest.raises(OwnPartError, match=r"declares DecoderPromises: .* are EncodingPromises"):
         ENCODINGS.adopt(own)
+
+
+def test_several_theorems_may_be_declared():
+    def my_bound(A, m, s, epsilon):
+        if m != 1:
+            raise ValueError("for m = 1")
+        return s + epsilon
+
+    def stretched(A, m, epsilon=0.25):
+        return np.tile(A * (1 + epsilon), (m, 1))
+
+    exact = gcmpi.promises.Theorem("never", lambda A, m, s: corollary_1(A[:, 1:], m, s))
+    own = gcmpi.encoding(theorem=[exact, my_bound, "Theorem 9"])(stretched)
+    spec = ENCODINGS.adopt(own)
+    found = closed_form(projective_plane(2), 1, spec)
+    assert (found.name, found.bound(3)) == ("my bound", 3.25)
+    assert closed_form(projective_plane(2), 2, spec) is None
+    assert cited(spec) == "Theorem 9 (not evaluated)"
+    with pytest.raises(ValueError, match="theorem must be a function"):
+        gcmpi.encoding(theorem=3)

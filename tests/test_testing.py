@@ -134,7 +134,7 @@ def test_a_declared_theorem():
 
     own = gcmpi.encoding(theorem=too_good)
     message = broken(testing.check_encoding, own(functools.partial(signs)), "theorem", m=2)
-    assert "too_good says at most 0" in message
+    assert "too good says at most 0" in message
     testing.check_encoding(gcmpi.encoding(theorem="Theorem 1")(functools.partial(signs)), m=1)
 
 

@@ -13,28 +13,12 @@ where nothing else is named.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray
 from gcmpi.codes.assignments import Parameters, parameters
-from gcmpi.codes.assignments.structure import groups
-from gcmpi.importing import blame
-from gcmpi.registry import ENCODINGS, Spec
-
-PLAIN = ("stacked", "bibd", "expander", "graph-assignment", "bgc", "sbm")
-"""Encodings that are A up to the size of its columns, in every part."""
-GROUPS = ("fractional-repetition", "erasurehead", "block-mds", "uncoded")
-"""Encodings that decode a group of workers from any m of them."""
-
-
-class Theorem(NamedTuple):
-    """A bound on the error of a code for any S of a size: its name, and s -> bound."""
-
-    name: str
-    bound: Callable[[int], float]
+from gcmpi.codes.assignments.structure import groups, one_part
 
 
 def spread(epsilon: float) -> float:
@@ -66,14 +50,15 @@ def lemma_1_problem(A: AnyArray, m: int, epsilon: float = 0.0) -> tuple[Array, A
     return C, np.repeat([[1.0], [0.0]], A.shape, axis=0)
 
 
-def corollary_1(A: AnyArray, m: int, s: int) -> float:
+def corollary_1(A: AnyArray, m: int, s: int, epsilon: float = 0.0) -> float:
     """Return the bound on E Err_S of random signs (epsilon = 0) on a BIBD.
 
     Raises
     ------
     ValueError
-        If A is not the transposed incidence matrix of a BIBD.
+        If A is not the transposed incidence matrix of a BIBD, or epsilon is not 0.
     """
+    _signs(epsilon)
     p = _design(A)
     N = _survivors(p.n, s)
     assert p.delta is not None
@@ -83,14 +68,15 @@ def corollary_1(A: AnyArray, m: int, s: int) -> float:
     return m * p.k - m * p.delta * p.delta * N / (m * p.delta + (N - 1) * p.lam)
 
 
-def corollary_2(A: AnyArray, m: int, s: int) -> float:
+def corollary_2(A: AnyArray, m: int, s: int, epsilon: float = 0.0) -> float:
     """Return the bound on E Err_S of random signs (epsilon = 0) on a strongly regular graph.
 
     Raises
     ------
     ValueError
-        If A is not the adjacency matrix of one with 0 < delta != mu.
+        If A is not the adjacency matrix of one with 0 < delta != mu, or epsilon is not 0.
     """
+    _signs(epsilon)
     p = parameters(A)
     n, delta, lam, mu = p.n, p.delta, p.lam, p.mu
     if not p.srg or delta is None or lam is None or mu is None or delta == mu:
@@ -160,6 +146,18 @@ def stacked_design(A: AnyArray, m: int, s: int) -> float:
     mitigating adversarial stragglers*, arXiv 1904.13373.
     """
     return float((m - 1) * A.shape[0] + corollary_1(A, 1, s))
+
+
+def one_part_design(A: AnyArray, m: int, s: int) -> float:
+    """Return Err_S of any weights of the workers on a BIBD with m = 1: `stacked_design`.
+
+    Raises
+    ------
+    ValueError
+        If m is not 1 or A is not the transposed incidence matrix of a BIBD.
+    """
+    one_part("this theorem", m)
+    return stacked_design(A, m, s)
 
 
 def stacked_expander(A: AnyArray, m: int, s: int) -> float:
@@ -329,75 +327,9 @@ def diagonal_floor(A: AnyArray, m: int, s: int) -> float:
     return m * p.k - square / ((square - least) / (p.n * m) + least / N)
 
 
-def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
-    """Return the theorem that bounds the error of this code for every S of a size, if one does.
-
-    The first that covers the code, the exact ones first.
-    """
-    promises = ENCODINGS[encoding.name].promises
-    if promises.theorem is not None:
-        return _declared(A, m, encoding.name, promises.theorem)
-    epsilon = diagonal_epsilon(encoding)
-    plain = encoding.name in PLAIN
-    candidates: list[Theorem] = []
-    if plain or (epsilon is not None and m == 1):
-        candidates += [Theorem("exact for a BIBD", lambda s: stacked_design(A, m, s))]
-    if encoding.name in GROUPS:
-        candidates += [Theorem("worst case of groups", lambda s: blocks(A, m, s))]
-    if promises.tolerant:
-        candidates += [Theorem("exact up to gamma - m", lambda s: tolerant(A, m, s))]
-    if plain:
-        candidates += [Theorem("expander bound", lambda s: stacked_expander(A, m, s))]
-    if epsilon == 0:
-        candidates += [
-            Theorem("Corollary 1", lambda s: corollary_1(A, m, s)),
-            Theorem("Corollary 2", lambda s: corollary_2(A, m, s)),
-        ]
-    if epsilon is not None:
-        candidates += [Theorem("Corollary 3", lambda s: corollary_3(A, m, s, epsilon))]
-    for theorem in candidates:
-        try:
-            theorem.bound(0)
-        except ValueError:
-            continue
-        return theorem
-    return None
-
-
-def cited(encoding: Spec) -> str | None:
-    """Return the name of a theorem that an encoding declares and nothing here evaluates."""
-    theorem = ENCODINGS[encoding.name].promises.theorem
-    return f"{theorem} (not evaluated)" if isinstance(theorem, str) else None
-
-
-def _declared(
-    A: AnyArray, m: int, name: str, theorem: Callable[[AnyArray, int, int], float] | str
-) -> Theorem | None:
-    """Return the bound that a user's encoding declares, where it applies."""
-    if isinstance(theorem, str):  # the name of a theorem that is not evaluated here
-        return None
-    name_of = getattr(theorem, "__name__", "declared").replace("_", " ")
-    declared = "declared bound" if name_of.startswith("<") else name_of
-
-    def bound(s: int) -> float:
-        with blame(f"the theorem of encoding {name}"):
-            return float(theorem(A, m, s))
-
-    try:
-        theorem(A, m, 0)
-    except ValueError:  # it does not cover this code
-        return None
-    return Theorem(declared, bound)
-
-
-def diagonal_epsilon(encoding: Spec) -> float | None:
-    """Return the epsilon of a random diagonal, None for another encoding."""
-    if encoding.name != "random-diagonal":
-        return None
-    default = ENCODINGS[encoding.name].options["epsilon"].default
-    value = encoding.options.get("epsilon", default)
-    assert isinstance(value, int | float)
-    return float(value)
+def _signs(epsilon: float) -> None:
+    if epsilon:
+        raise ValueError(f"needs random signs, epsilon=0, not epsilon={epsilon}")
 
 
 def _design(A: AnyArray) -> Parameters:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gcmpi.arrays import AnyArray, BoolArray
-from gcmpi.codes import bounds
+from gcmpi.codes import bounds, theorems
 from gcmpi.codes.errors import ErrorEngine, orders, sample, target
 from gcmpi.registry import ENCODINGS
 from gcmpi.testing.assignments import chosen, is_symmetric
@@ -237,18 +237,18 @@ def _check_means(case: Case) -> None:
 def _theorem(case: Case) -> tuple[str, Any]:
     """Return the name of a bound on the mean error and the bound, None where it says nothing."""
     own = case.own
-    declared = own.promises.theorem
-    if callable(declared):
+    options = {**theorems.defaults(own.parameters), **own.options}
+    found = theorems.covering(own.promises, case.A, case.m, options)
+    if found is None:
+        return "", _nothing
 
-        def says(s: int) -> float | None:
-            try:
-                return float(declared(case.A, case.m, s))
-            except ValueError:  # the theorem does not cover this assignment
-                return None
+    def says(s: int) -> float | None:
+        try:
+            return found.bound(s)
+        except ValueError:  # the theorem does not cover so many stragglers
+            return None
 
-        return getattr(declared, "__name__", "the theorem"), says
-    closed = bounds.closed_form(case.A, case.m, own.spec) if own.spec is not None else None
-    return (closed.name, closed.bound) if closed else ("", _nothing)
+    return found.name, says
 
 
 def _nothing(s: int) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
 from gcmpi.codes.assignments.structure import adjacency, design, edges, groups, one_part
+from gcmpi.codes.theorems import GROUPS, PLAIN_SUMS
 from gcmpi.registry import ENCODINGS
 
 
-@ENCODINGS.register("bgc", decoder="one-step")
+@ENCODINGS.register("bgc", decoder="one-step", theorem=PLAIN_SUMS)
 def bernoulli_code(A: AnyArray, m: int) -> Array:
     """Bernoulli gradient code, for ``--assignment bernoulli`` or ``regularised-bernoulli`` (rBGC).
 
@@ -44,7 +45,7 @@ def bernoulli_code(A: AnyArray, m: int) -> Array:
     return A.astype(np.float64)
 
 
-@ENCODINGS.register("sbm", decoder="one-step")
+@ENCODINGS.register("sbm", decoder="one-step", theorem=PLAIN_SUMS)
 def stochastic_block_code(A: AnyArray, m: int) -> Array:
     """Stochastic block code, for ``--assignment stochastic-block``: plain sums.
 
@@ -75,7 +76,7 @@ def stochastic_block_code(A: AnyArray, m: int) -> Array:
     return A.astype(np.float64)
 
 
-@ENCODINGS.register("bibd", exact=True, unbiased=True, decoder="bibd")
+@ENCODINGS.register("bibd", exact=True, unbiased=True, decoder="bibd", theorem=PLAIN_SUMS)
 def design_code(A: AnyArray, m: int) -> Array:
     """Block design code: for every S the same error, and equal weights are optimal.
 
@@ -108,7 +109,7 @@ def design_code(A: AnyArray, m: int) -> Array:
     return A.astype(np.float64)
 
 
-@ENCODINGS.register("expander", exact=True, decoder="expander")
+@ENCODINGS.register("expander", exact=True, decoder="expander", theorem=PLAIN_SUMS)
 def expander_code(A: AnyArray, m: int) -> Array:
     """Graph expander code: a worker sends the mean over a graph's neighbours; good if it expands.
 
@@ -141,7 +142,7 @@ def expander_code(A: AnyArray, m: int) -> Array:
     return A / float(adjacency("encoding expander", A))
 
 
-@ENCODINGS.register("graph-assignment", decoder="graph")
+@ENCODINGS.register("graph-assignment", decoder="graph", theorem=PLAIN_SUMS)
 def graph_code(A: AnyArray, m: int) -> Array:
     """Graph assignment: subsets are vertices, a worker is an edge and sends the sum of its two.
 
@@ -214,7 +215,12 @@ def stochastic_code(A: AnyArray, m: int, q: float = 0.0) -> Array:
 
 
 @ENCODINGS.register(
-    "erasurehead", exact=True, tolerant=True, unbiased=True, decoder="first-of-group"
+    "erasurehead",
+    exact=True,
+    tolerant=True,
+    unbiased=True,
+    decoder="first-of-group",
+    theorem=GROUPS,
 )
 def erasurehead(A: AnyArray, m: int) -> Array:
     """ErasureHead: the fractional repetition code, with a server that does not wait for it all.

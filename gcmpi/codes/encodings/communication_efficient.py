@@ -9,6 +9,7 @@ import numpy as np
 from gcmpi.arrays import AnyArray, Array
 from gcmpi.codes.assignments.structure import cyclic_load, groups
 from gcmpi.codes.encodings.exact import condition_number
+from gcmpi.codes.theorems import GROUPS
 from gcmpi.registry import ENCODINGS
 
 Order = Literal["alternating", "ascending"]
@@ -151,7 +152,7 @@ def _least_norm(M: Array, F: Array) -> Array:
     return X
 
 
-@ENCODINGS.register("block-mds", exact=True, tolerant=True, decoder="block")
+@ENCODINGS.register("block-mds", exact=True, tolerant=True, decoder="block", theorem=GROUPS)
 def block_mds(A: AnyArray, m: int) -> Array:
     """Block code: the workers of a group encode the sum of its subsets with an MDS code.
 

@@ -5,10 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
+from gcmpi.codes import bounds
+from gcmpi.codes.theorems import GROUPS, PLAIN_SUMS
+from gcmpi.promises import LeastSquaresTheorem, Theorem
 from gcmpi.registry import ENCODINGS
 
 
-@ENCODINGS.register("random-diagonal", {}, {"epsilon": 0.1}, redrawn=True, unbiased=True)
+@ENCODINGS.register(
+    "random-diagonal",
+    {},
+    {"epsilon": 0.1},
+    redrawn=True,
+    unbiased=True,
+    theorem=(
+        Theorem("exact for a BIBD", bounds.one_part_design),
+        Theorem("Corollary 1", bounds.corollary_1),
+        Theorem("Corollary 2", bounds.corollary_2),
+        Theorem("Corollary 3", bounds.corollary_3),
+        LeastSquaresTheorem("Lemma 1", bounds.lemma_1_problem),
+    ),
+)
 def random_diagonal(A: AnyArray, m: int, rng: np.random.Generator, epsilon: float = 0.0) -> Array:
     """Random diagonal: block u is A D_u with random signs (and sizes within epsilon of 1).
 
@@ -53,7 +69,7 @@ def diagonals(n: int, m: int, rng: np.random.Generator, epsilon: float = 0.0) ->
     return signs * rng.uniform(1 - epsilon, 1 + epsilon, size=(m, n)) if epsilon else signs
 
 
-@ENCODINGS.register("stacked")
+@ENCODINGS.register("stacked", theorem=PLAIN_SUMS)
 def stacked(A: AnyArray, m: int) -> Array:
     """Baseline: every block is A, the naive use of an m = 1 code.
 
@@ -72,7 +88,9 @@ def stacked(A: AnyArray, m: int) -> Array:
     return np.tile(A.astype(np.float64), (m, 1))
 
 
-@ENCODINGS.register("uncoded", unbiased=True, exact=True, tolerant=True, decoder="one-step")
+@ENCODINGS.register(
+    "uncoded", unbiased=True, exact=True, tolerant=True, decoder="one-step", theorem=GROUPS
+)
 def uncoded(A: AnyArray, m: int) -> Array:
     """No code: a worker sends the plain gradient of its one subset; needs m = 1 and A = I.
 

@@ -6,10 +6,13 @@ import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
 from gcmpi.codes.assignments.structure import cyclic_load, groups, one_part
+from gcmpi.codes.theorems import GROUPS
 from gcmpi.registry import ENCODINGS
 
 
-@ENCODINGS.register("fractional-repetition", exact=True, tolerant=True, decoder="first-of-group")
+@ENCODINGS.register(
+    "fractional-repetition", exact=True, tolerant=True, decoder="first-of-group", theorem=GROUPS
+)
 def fractional_repetition(A: AnyArray, m: int) -> Array:
     """Fractional repetition code: all workers of a group send the sum of its subsets.
 

@@ -7,13 +7,21 @@ from typing import Literal
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
+from gcmpi.codes import bounds
+from gcmpi.promises import SetTheorem
 from gcmpi.registry import ENCODINGS
 
 SECONDS = 60.0
 """Time that the search for a vector of signs may take."""
 
 
-@ENCODINGS.register("random-hadamard", {}, {"variant": "signs"}, exact=True)
+@ENCODINGS.register(
+    "random-hadamard",
+    {},
+    {"variant": "signs"},
+    exact=True,
+    theorem=SetTheorem("Lemma 2", bounds.lemma_2),
+)
 def random_hadamard(
     A: AnyArray,
     m: int,

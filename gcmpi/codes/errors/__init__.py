@@ -1,6 +1,6 @@
 """How much of the gradient is lost: Err_S over random, all and worst straggler sets."""
 
-from gcmpi.codes.errors.curve import Curve, LemmaOne, LemmaTwo, Point, curve
+from gcmpi.codes.errors.curve import Curve, EachSetBound, LeastSquaresBound, Point, curve
 from gcmpi.codes.errors.engine import ErrorEngine, target
 from gcmpi.codes.errors.rounding import WIRES, Rounding, condition_number, rounding
 from gcmpi.codes.errors.sampling import (
@@ -24,9 +24,9 @@ __all__ = [
     "WIRES",
     "Curve",
     "Draw",
+    "EachSetBound",
     "ErrorEngine",
-    "LemmaOne",
-    "LemmaTwo",
+    "LeastSquaresBound",
     "Point",
     "Rounding",
     "Source",

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gcmpi import seeds
-from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
-from gcmpi.codes import bounds
+from gcmpi.arrays import Array, BoolArray, IntArray
+from gcmpi.codes import bounds, theorems
 from gcmpi.codes.code import Code
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors.engine import ErrorEngine
 from gcmpi.codes.errors.sampling import Progress, Source, Summary, sample, sample_from
-from gcmpi.registry import Spec
+from gcmpi.promises import LeastSquaresTheorem, SetTheorem
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,12 @@ def curve(
 
     errors = sample(draw, m, counts, rng(), draws=draws, sets=sets, progress=progress)
     upper: Sequence[Summary | None] = [None] * len(counts)
-    closed = bounds.closed_form(A, m, spec)
-    name = closed.name if closed else bounds.cited(spec)
+    closed = theorems.closed_form(A, m, spec)
+    name = closed.name if closed else theorems.cited(spec)
     if closed:
         values = [closed.bound(s) for s in counts]
         upper = [Summary(value, 0.0, value, (), exhaustive=True) for value in values]
-    elif (make := _over_sets(A, m, spec, draw)) is not None:
+    elif (make := _over_sets(code)) is not None:
         name, source = make
         upper = sample_from(source, counts, rng(), draws=draws, sets=sets)
     lower = [bounds.holder_bound(A, m, s) for s in counts]
@@ -124,25 +124,37 @@ def curve(
     return Curve(tuple(points), name, code.total)
 
 
-def _over_sets(
-    A: AnyArray, m: int, spec: Spec, draw: Callable[[np.random.Generator], Array]
-) -> tuple[str, Callable[[np.random.Generator], Source]] | None:
+def _over_sets(code: Ensemble) -> tuple[str, Callable[[np.random.Generator], Source]] | None:
     """Return the name of a bound that depends on the set, and what makes its source."""
-    epsilon = bounds.diagonal_epsilon(spec)
-    if epsilon is not None:
-        lemma_1 = LemmaOne(A, m, epsilon)
-        return "Lemma 1, mean over the sets", lambda _: lemma_1
-    if spec.name == "random-hadamard":
-        return "Lemma 2, mean over the sets", lambda rng: LemmaTwo(draw(rng), m)
-    return None
+    declared = code.part.promises.theorems
+    theorem = next((x for x in declared if isinstance(x, LeastSquaresTheorem | SetTheorem)), None)
+    if theorem is None:
+        return None
+    name = f"{theorem.name}, mean over the sets"
+    if isinstance(theorem, SetTheorem):
+        bound = theorem.bound
+        return name, lambda rng: EachSetBound(bound, code.draw(rng), code.m)
+    options = theorems.taken(theorem.problem, theorems.options_of(code.encoding))
+    same = LeastSquaresBound(*theorem.problem(code.A, code.m, **options), code.m)
+    return name, lambda _: same
 
 
-class LemmaOne:
-    """`bounds.lemma_1` for many sets: m times the error of another least-squares problem."""
+class LeastSquaresBound:
+    """The bound m min_x ||C_S x - f||^2 for many sets: m times the error of another code.
 
-    def __init__(self, A: AnyArray, m: int, epsilon: float) -> None:
-        self._engine = ErrorEngine(*bounds.lemma_1_problem(A, m, epsilon))
-        self.n, self._m = A.shape[1], m
+    Parameters
+    ----------
+    C : (rows, n)
+        One column for each worker.
+    f : (rows, 1)
+        What C_S x is to be.
+    m
+        Communication reduction factor.
+    """
+
+    def __init__(self, C: Array, f: Array, m: int) -> None:
+        self._engine = ErrorEngine(C, f)
+        self.n, self._m = C.shape[1], m
 
     def errors(self, survivors: BoolArray) -> Array:
         """Return the bound for each row of `survivors` (sets, n), shape (sets,)."""
@@ -153,15 +165,25 @@ class LemmaOne:
         return self._m * self._engine.nested(orders, counts)
 
 
-class LemmaTwo:
-    """`bounds.lemma_2` for many sets."""
+class EachSetBound:
+    """A bound of B and the survivors for many sets.
 
-    def __init__(self, B: Array, m: int) -> None:
-        self._B, self._m, self.n = B, m, B.shape[1]
+    Parameters
+    ----------
+    bound
+        ``bound(B, m, survivors)`` for survivors (sets, n), shape (sets,).
+    B : (m * k, n)
+        Encoding matrix.
+    m
+        Communication reduction factor.
+    """
+
+    def __init__(self, bound: Callable[[Array, int, BoolArray], Array], B: Array, m: int) -> None:
+        self._bound, self._B, self._m, self.n = bound, B, m, B.shape[1]
 
     def errors(self, survivors: BoolArray) -> Array:
         """Return the bound for each row of `survivors` (sets, n), shape (sets,)."""
-        return bounds.lemma_2(self._B, self._m, survivors)
+        return self._bound(self._B, self._m, survivors)
 
     def nested(self, orders: IntArray, counts: npt.ArrayLike) -> Array:
         """Return the bound when the first s workers of each row straggle, (sets, counts)."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from gcmpi import seeds
 from gcmpi.arrays import Array
-from gcmpi.codes import assignments, bounds, errors
+from gcmpi.codes import assignments, bounds, errors, theorems
 from gcmpi.codes.code import Code
 from gcmpi.codes.decoders.least_squares import noise_gain
 from gcmpi.commands.codes.arguments import Choice
@@ -69,9 +69,9 @@ def show(options: argparse.Namespace) -> None:
     }
     for name, value in facts.items():
         print(f"{name:<{max(map(len, facts))}}  {value}")
-    theorem = bounds.closed_form(A, m, choice.encoding)
+    theorem = theorems.closed_form(A, m, choice.encoding)
     print("\n# bounds: for the mean of Err_S over S, below for any encoding, above ", end="")
-    name = theorem.name if theorem else bounds.cited(choice.encoding) or "no closed form"
+    name = theorem.name if theorem else theorems.cited(choice.encoding) or "no closed form"
     print(f"by {name}", end="; for the worst S\n")
     rows = [
         (

@@ -148,9 +148,13 @@ class DecoderPromises(Promises):
     unbiased
         E[B_S R] = alpha F over exchangeable stragglers, for the codes it serves in which all
         subsets are on equally many workers.
+    ridge
+        A decoder that is optimal: ``ridge(wire, options...)`` is the eps with which it is, 0 for
+        plain least squares. None for other decoders.
     """
 
     unbiased: bool = False
+    ridge: Callable[..., float] | None = None
 
 
 def encoding(

@@ -1,5 +1,6 @@
 """The fixed decoders: whom they serve, what they promise, and their theorems."""
 
+import inspect
 from functools import cache
 from itertools import combinations, product
 
@@ -27,6 +28,7 @@ from gcmpi.assignments import (
     uncoded,
 )
 from gcmpi.codes.decoders.least_squares import Downdate
+from gcmpi.codes.decoders.made import Kept, Maker
 from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.formats import NOISE_POWER
 from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS, Spec
@@ -410,3 +412,26 @@ def test_decoders_by_name():
         decoders.ridge_of("ridge:eps=0")
     with pytest.raises(ValueError, match="unknown decoder 'first'"):
         decoders.decoder("first", 6, redrawn=False)
+
+
+def test_a_decoder_is_made_once_for_a_code():
+    made = []
+
+    @Maker
+    def first(code, scale=1.0):
+        """Scale everything."""
+        made.append(code)
+        return lambda survivors: np.where(survivors, scale, 0.0)[:, None]
+
+    one, other = (Code(A, A, 1) for A in (PLANE, GROUPS))
+    decode = Kept(first.made)
+    for _ in range(3):
+        assert decode(one, np.arange(7) > 2).sum() == 4
+    assert made == [one]
+    decode(other, np.ones(6, dtype=bool))
+    decode(one, np.ones(7, dtype=bool))
+    assert made == [one, other, one]
+    assert first(one, np.arange(7) > 2, scale=2.0).sum() == 8
+    assert list(inspect.signature(first).parameters) == ["code", "survivors", "scale"]
+    with pytest.raises(ValueError, match="survivors must be booleans"):
+        first.made(one)(np.ones(7))

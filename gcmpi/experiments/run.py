@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -253,14 +253,7 @@ def build(
             "feedback=false, or a code that stays the same"
         )
     schemes = {
-        m: Scheme(
-            codes,
-            wires[m],
-            _decoder(e, codes),
-            _alpha(e, codes),
-            1 - _shrinkage(codes, 0.0) if len(books) > 1 else None,
-        )
-        for m, codes in books.items()
+        m: _scheme(e, codes, wires[m], switched=len(books) > 1) for m, codes in books.items()
     }
     used = ("encoding", "problem", "stragglers", "compression")
     own = e.own
@@ -368,14 +361,23 @@ def _decoder(e: Experiment, codes: CodeBook) -> Decoder:
     return ByOriginal(decode) if codes.relabel else decode
 
 
-@lru_cache(maxsize=8)
+def _scheme(e: Experiment, codes: CodeBook, wire: Wire, *, switched: bool) -> Scheme:
+    """Return what belongs to one m; its mean loss only if m may change."""
+    plain = _shrinkage(codes, 0.0) if switched else None
+    loss = None if plain is None else 1 - plain
+    return Scheme(codes, wire, _decoder(e, codes), _alpha(e, codes, plain), loss)
+
+
 def _shrinkage(codes: CodeBook, eps: float) -> Array:
     """Return alpha, (n + 1,): without a ridge it is 1 - E Err_S / (m k)."""
     return alpha(codes.draw, codes.m, seeds.generator(codes.seed, seeds.MONTE_CARLO), eps=eps)
 
 
-def _alpha(e: Experiment, codes: CodeBook) -> Array:
-    """Measure alpha for every number of stragglers: E[B_S R] = alpha_s F (paper, section 5)."""
+def _alpha(e: Experiment, codes: CodeBook, plain: Array | None) -> Array:
+    """Measure alpha for every number of stragglers: E[B_S R] = alpha_s F (paper, section 5).
+
+    `plain` is alpha of plain least squares, where it is known.
+    """
     eps = ridge_of(e.decoder, e.wire)
     own = DECODERS[DECODERS.parse(e.decoder).name]
     promise = own if eps is None else ENCODINGS[codes.encoding.name]
@@ -385,7 +387,7 @@ def _alpha(e: Experiment, codes: CodeBook) -> Array:
     if e.rescale == "none" or not promised:
         return np.ones(codes.A.shape[1] + 1)
     if eps is not None:
-        values = _shrinkage(codes, eps)
+        values = plain if plain is not None and not eps else _shrinkage(codes, eps)
     else:
         rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
         values = decoder_alpha(codes.code(0), _decoder(e, codes), rng, sets=50)

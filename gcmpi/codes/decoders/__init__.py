@@ -1,8 +1,9 @@
 """Decoders by name: least squares for every code, and what each source proposes.
 
 One function is one decoder: ``(code, survivors, options...) -> R (n, m)`` with zero rows for
-stragglers. The fixed ones read from the code, once, what they need of it, and refuse codes they
-do not serve. Their error ||B R - F||_F^2 is `Code.residual` of R, at least Err_S.
+stragglers. The fixed ones refuse codes they do not serve, and are made for a code once with
+``made(code, options...)``, for many sets of survivors. Their error ||B R - F||_F^2 is
+`Code.residual` of R, at least Err_S.
 """
 
 from __future__ import annotations
@@ -12,8 +13,17 @@ from functools import partial
 from gcmpi.codes.decoders.equal_weights import bibd, expander, one_step, plain_sum
 from gcmpi.codes.decoders.exact import block, first_of_group, vandermonde
 from gcmpi.codes.decoders.graph import graph
-from gcmpi.codes.decoders.least_squares import Decoder, auto, decoder_for, least_squares, ridge
-from gcmpi.formats import NOISE_POWER, SHORT, WireType
+from gcmpi.codes.decoders.least_squares import (
+    Decoder,
+    auto,
+    auto_eps,
+    decoder_for,
+    least_squares,
+    ridge,
+    ridge_eps,
+)
+from gcmpi.codes.decoders.made import Kept, Maker
+from gcmpi.formats import WireType
 from gcmpi.registry import DECODERS, Spec
 
 __all__ = [
@@ -24,14 +34,15 @@ __all__ = [
     "first_of_group",
     "graph",
     "one_step",
+    "plain",
     "plain_sum",
     "ridge_of",
     "vandermonde",
 ]
 
-DECODERS.register("auto")(auto)
-DECODERS.register("least-squares")(least_squares)
-DECODERS.register("ridge", {"eps": 1e-6})(ridge)
+DECODERS.register("auto", ridge=auto_eps)(auto)
+DECODERS.register("least-squares", ridge=lambda _: 0.0)(least_squares)
+DECODERS.register("ridge", {"eps": 1e-6}, ridge=ridge_eps)(ridge)
 
 
 def ridge_of(spec: Spec | str, wire: WireType = "float32") -> float | None:
@@ -50,18 +61,8 @@ def ridge_of(spec: Spec | str, wire: WireType = "float32") -> float | None:
         If there is no such decoder or option, or eps is not positive.
     """
     spec = DECODERS.parse(spec) if isinstance(spec, str) else spec
-    match spec.name:
-        case "least-squares":
-            return 0.0
-        case "auto":
-            return NOISE_POWER[wire] if wire in SHORT else 0.0
-        case "ridge":
-            given = spec.options.get("eps", NOISE_POWER[wire])
-            eps = float(given) if isinstance(given, int | float) else 0.0
-            if not eps > 0:
-                raise ValueError(f"ridge needs eps > 0, not eps={eps}")
-            return eps
-    return None
+    optimal = DECODERS[spec.name].promises.ridge
+    return None if optimal is None else optimal(wire, **spec.options)
 
 
 def decoder(spec: Spec | str, n: int, *, redrawn: bool, wire: WireType = "float32") -> Decoder:
@@ -87,9 +88,28 @@ def decoder(spec: Spec | str, n: int, *, redrawn: bool, wire: WireType = "float3
     eps = ridge_of(spec, wire)
     if eps is not None:
         return decoder_for(n, redrawn=redrawn, eps=eps)
-    part = DECODERS[spec.name]
-    if part.own:
+    if DECODERS[spec.name].own:
         own: Decoder = DECODERS.build(spec, wire=wire)
         return own
-    fixed: Decoder = partial(part.function, **spec.options)
-    return fixed
+    return plain(spec)
+
+
+def plain(spec: Spec | str) -> Decoder:
+    """Return a new decoder of this package as its function is, for any code and without shortcuts.
+
+    Parameters
+    ----------
+    spec
+        Its name and options.
+
+    Raises
+    ------
+    ValueError
+        If there is no such decoder or option.
+    """
+    spec = DECODERS.parse(spec) if isinstance(spec, str) else spec
+    function = DECODERS[spec.name].function
+    if isinstance(function, Maker):
+        return Kept(lambda code: function.made(code, **spec.options))
+    same: Decoder = partial(function, **spec.options)
+    return same

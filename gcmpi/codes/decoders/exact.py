@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import get_args
 
 import numpy as np
 
-from gcmpi.arrays import Array, BoolArray, IntArray
+from gcmpi.arrays import Array, BoolArray
 from gcmpi.codes.assignments.structure import cyclic_load, groups
 from gcmpi.codes.code import Code
+from gcmpi.codes.decoders.made import Decode, Maker
 from gcmpi.codes.decoders.requirements import plain_sums
 from gcmpi.codes.encodings.communication_efficient import (
     Order,
@@ -22,7 +22,8 @@ from gcmpi.registry import DECODERS
 
 
 @DECODERS.register("first-of-group", {}, {"rescale": True}, unbiased=True)
-def first_of_group(code: Code, survivors: BoolArray, rescale: bool = False) -> Array:
+@Maker
+def first_of_group(code: Code, rescale: bool = False) -> Decode:
     """Add one reply of every group; its others are the same vector.
 
     The survivor with the lowest number stands for the first to answer: their messages differ by
@@ -32,15 +33,13 @@ def first_of_group(code: Code, survivors: BoolArray, rescale: bool = False) -> A
     ----------
     code
         m = 1, workers in groups with the same subsets send plain sums (B = A).
-    survivors : (n,) bool
-        The workers that answered.
     rescale
         Multiply by groups / (groups that answered): unbiased without a further constant when
         the groups that answered are a random choice.
 
     Returns
     -------
-    R : (n, 1)
+    decode : survivors (n,) bool -> R (n, 1)
 
     Raises
     ------
@@ -52,23 +51,23 @@ def first_of_group(code: Code, survivors: BoolArray, rescale: bool = False) -> A
     Tandon, Lei, Dimakis and Karampatziakis, Gradient Coding, ICML 2017; Wang, Charles and
     Papailiopoulos, ErasureHead, arXiv 1901.09671.
     """
-    survivors = code.check_survivors(survivors)
-    group = _plain_groups(code)
-    workers = np.flatnonzero(survivors)
-    seen, first = np.unique(group[workers], return_index=True)
-    R = np.zeros((code.n, 1))
-    R[workers[first]] = (group.max() + 1) / max(len(seen), 1) if rescale else 1.0
-    return R
-
-
-@lru_cache(maxsize=8)
-def _plain_groups(code: Code) -> IntArray:
     plain_sums("first-of-group", code)
-    return groups("decoder first-of-group", code.A)
+    group = groups("decoder first-of-group", code.A)
+    number = int(group.max()) + 1
+
+    def decode(survivors: BoolArray) -> Array:
+        workers = np.flatnonzero(survivors)
+        seen, first = np.unique(group[workers], return_index=True)
+        R = np.zeros((len(group), 1))
+        R[workers[first]] = number / max(len(seen), 1) if rescale else 1.0
+        return R
+
+    return decode
 
 
 @DECODERS.register("block", unbiased=True)
-def block(code: Code, survivors: BoolArray) -> Array:
+@Maker
+def block(code: Code) -> Decode:
     """Decode every group of the block code from its first m survivors, by an m x m system.
 
     A group with fewer counts nothing.
@@ -77,12 +76,10 @@ def block(code: Code, survivors: BoolArray) -> Array:
     ----------
     code
         The code of ``--encoding block-mds``.
-    survivors : (n,) bool
-        The workers that answered.
 
     Returns
     -------
-    R : (n, m)
+    decode : survivors (n,) bool -> R (n, m)
 
     Raises
     ------
@@ -94,28 +91,27 @@ def block(code: Code, survivors: BoolArray) -> Array:
     Kadhe, Koyluoglu and Ramchandran, Communication-efficient gradient coding for straggler
     mitigation in distributed learning, ISIT 2020.
     """
-    survivors = code.check_survivors(survivors)
-    group = _blocks(code)
-    R = np.zeros((code.n, code.m))
-    for number in range(group.max() + 1):
-        members = np.flatnonzero(group == number)
-        chosen = np.flatnonzero(survivors[members])[: code.m]
-        if len(chosen) == code.m:
-            M = generator(len(members), code.m)[chosen]
-            R[members[chosen]] = np.linalg.inv(M).T
-    return R
-
-
-@lru_cache(maxsize=8)
-def _blocks(code: Code) -> IntArray:
     group = groups("decoder block", code.A)
-    if not np.array_equal(code.B, block_mds(code.A, code.m)):
+    n, m = code.n, code.m
+    if not np.array_equal(code.B, block_mds(code.A, m)):
         raise ValueError("decoder block serves the code of --encoding block-mds, not this one")
-    return group
+    blocks = [np.flatnonzero(group == number) for number in range(group.max() + 1)]
+    generators = [generator(len(members), m) for members in blocks]
+
+    def decode(survivors: BoolArray) -> Array:
+        R = np.zeros((n, m))
+        for members, G in zip(blocks, generators, strict=True):
+            chosen = np.flatnonzero(survivors[members])[:m]
+            if len(chosen) == m:
+                R[members[chosen]] = np.linalg.inv(G[chosen]).T
+        return R
+
+    return decode
 
 
 @DECODERS.register("vandermonde", unbiased=True)
-def vandermonde(code: Code, survivors: BoolArray) -> Array:
+@Maker
+def vandermonde(code: Code) -> Decode:
     """Interpolate the polynomial of Ye and Abbe's code from its first n - s values.
 
     Inverts the Vandermonde matrix and reads the parts of the gradient at the coefficients of
@@ -126,12 +122,10 @@ def vandermonde(code: Code, survivors: BoolArray) -> Array:
     ----------
     code
         The code of ``--encoding ye-abbe``.
-    survivors : (n,) bool
-        The workers that answered.
 
     Returns
     -------
-    R : (n, m)
+    decode : survivors (n,) bool -> R (n, m)
 
     Raises
     ------
@@ -142,17 +136,20 @@ def vandermonde(code: Code, survivors: BoolArray) -> Array:
     ----------
     Ye and Abbe, Communication-computation efficient gradient coding, ICML 2018.
     """
-    survivors = code.check_survivors(survivors)
     theta, degrees = _polynomial(code)
-    R = np.zeros((code.n, code.m))
-    chosen = np.flatnonzero(survivors)[:degrees]
-    if len(chosen) == degrees:
-        values = np.vander(theta[chosen], increasing=True)
-        R[chosen] = np.linalg.inv(values)[-code.m :].T
-    return R
+    n, m = code.n, code.m
+
+    def decode(survivors: BoolArray) -> Array:
+        R = np.zeros((n, m))
+        chosen = np.flatnonzero(survivors)[:degrees]
+        if len(chosen) == degrees:
+            values = np.vander(theta[chosen], increasing=True)
+            R[chosen] = np.linalg.inv(values)[-m:].T
+        return R
+
+    return decode
 
 
-@lru_cache(maxsize=8)
 def _polynomial(code: Code) -> tuple[Array, int]:
     """Return the points and n - s, the number of values that fix the polynomial."""
     delta = cyclic_load("decoder vandermonde", code.A)

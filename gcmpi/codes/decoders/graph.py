@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
-from gcmpi.arrays import Array, BoolArray, IntArray
+from gcmpi.arrays import Array, BoolArray
 from gcmpi.codes.assignments.structure import edges
 from gcmpi.codes.code import Code
+from gcmpi.codes.decoders.made import Decode, Maker
 from gcmpi.codes.decoders.requirements import plain_sums
 from gcmpi.registry import DECODERS
 
 
 @DECODERS.register("graph")
-def graph(code: Code, survivors: BoolArray) -> Array:
+@Maker
+def graph(code: Code) -> Decode:
     """Optimal decoding where subsets are vertices and workers are edges, in time O(n + k).
 
     What subset j counts in the decoded gradient is alpha_j = (B R)_j: 1 in a component of the
@@ -27,12 +27,10 @@ def graph(code: Code, survivors: BoolArray) -> Array:
     ----------
     code
         m = 1, two subsets on every worker, plain sums (B = A).
-    survivors : (n,) bool
-        The workers that answered.
 
     Returns
     -------
-    R : (n, 1)
+    decode : survivors (n,) bool -> R (n, 1)
 
     Raises
     ------
@@ -44,19 +42,24 @@ def graph(code: Code, survivors: BoolArray) -> Array:
     Glasgow and Wootters, Approximate gradient coding with optimal decoding, IEEE J. Selected
     Areas in Information Theory 2, 2021, arXiv 2006.09638.
     """
-    survivors = code.check_survivors(survivors)
-    ends = _ends(code)
-    around: list[list[tuple[int, int]]] = [[] for _ in range(code.k)]
-    for i in np.flatnonzero(survivors).tolist():
-        a, b = ends[i]
-        around[a].append((b, i))
-        around[b].append((a, i))
-    R = np.zeros((code.n, 1))
-    side = [0] * code.k  # +1 and -1 on the two sides of the spanning tree
-    for root in range(code.k):
-        if not side[root]:
-            _decode_component(root, around, side, R[:, 0])
-    return R
+    plain_sums("graph", code)
+    ends = edges("decoder graph", code.A)
+    k, n = code.k, code.n
+
+    def decode(survivors: BoolArray) -> Array:
+        around: list[list[tuple[int, int]]] = [[] for _ in range(k)]
+        for i in np.flatnonzero(survivors).tolist():
+            a, b = ends[i]
+            around[a].append((b, i))
+            around[b].append((a, i))
+        R = np.zeros((n, 1))
+        side = [0] * k  # +1 and -1 on the two sides of the spanning tree
+        for root in range(k):
+            if not side[root]:
+                _decode_component(root, around, side, R[:, 0])
+        return R
+
+    return decode
 
 
 def _decode_component(
@@ -98,10 +101,3 @@ def _decode_component(
     for a, parent, i in reversed(tree[1:]):
         weights[i] = missing[a]
         missing[parent] -= missing[a]
-
-
-@lru_cache(maxsize=8)
-def _ends(code: Code) -> IntArray:
-    """Return the ends of each edge, (n, 2)."""
-    plain_sums("graph", code)
-    return edges("decoder graph", code.A)

@@ -23,6 +23,7 @@ import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray
 from gcmpi.codes.code import Code
+from gcmpi.codes.decoders.made import Kept
 from gcmpi.formats import NOISE_POWER, SHORT, WireType
 from gcmpi.registry import called_by_name
 
@@ -92,11 +93,11 @@ def least_squares(code: Code, survivors: BoolArray) -> Array:
     return code.decode(survivors)
 
 
-class Downdate:
+class Downdate(Kept):
     """Least squares for a code that stays the same from call to call.
 
     B'B is inverted once per code; a call costs O(s^3 + n s m) for s stragglers. The answers for
-    the last `keep` survivor sets are remembered.
+    the last `keep` survivor sets are remembered; they are read-only.
 
     Parameters
     ----------
@@ -107,42 +108,35 @@ class Downdate:
     """
 
     def __init__(self, keep: int = 64, eps: float = 0.0) -> None:
-        self._keep, self._eps = keep, eps
-        self._code: Code | None = None
+        super().__init__(partial(_Downdated, keep=keep, eps=eps))
+
+
+class _Downdated:
+    """`Downdate` of one code."""
+
+    def __init__(self, code: Code, keep: int, eps: float) -> None:
+        self._code, self._keep, self._eps = code, keep, eps
         self._known: dict[bytes, Array] = {}
+        wide = code.n > code.m * code.k and not eps
+        self._H = None if wide else _ridged_inverse(code.B.T @ code.B, eps)
+        if self._H is not None:
+            self._X = self._H @ (code.B.T @ code.target)
 
-    def __call__(self, code: Code, survivors: BoolArray) -> Array:
-        """Return R (n, m), read-only.
-
-        Raises
-        ------
-        ValueError
-            If `survivors` is not a boolean array of shape (n,).
-        """
-        survivors = code.check_survivors(survivors)
-        if code is not self._code:
-            self._prepare(code)
+    def __call__(self, survivors: BoolArray) -> Array:
+        survivors = self._code.check_survivors(survivors)
         key = survivors.tobytes()
         R = self._known.pop(key, None)
         if R is None:
-            R = self._solve(code, survivors)
+            R = self._solve(survivors)
             R.flags.writeable = False
         self._known[key] = R  # most recent last
         if len(self._known) > self._keep:
             del self._known[next(iter(self._known))]
         return R
 
-    def _prepare(self, code: Code) -> None:
-        self._code = code
-        self._known.clear()
-        wide = code.n > code.m * code.k and not self._eps
-        self._H = None if wide else _ridged_inverse(code.B.T @ code.B, self._eps)
-        if self._H is not None:
-            self._X = self._H @ (code.B.T @ code.target)
-
-    def _solve(self, code: Code, survivors: BoolArray) -> Array:
+    def _solve(self, survivors: BoolArray) -> Array:
         if self._H is None:
-            return _by_factorisation(code, survivors, self._eps)
+            return _by_factorisation(self._code, survivors, self._eps)
         T = np.flatnonzero(~survivors)
         rows = self._H[T]  # H is symmetric, and its rows lie together in memory
         R: Array = self._X - rows.T @ np.linalg.solve(rows[:, T], self._X[T])
@@ -219,7 +213,26 @@ def auto(code: Code, survivors: BoolArray, wire: WireType = "float32") -> Array:
     ValueError
         If `survivors` is not a boolean array of shape (n,).
     """
-    return ridge(code, survivors, wire) if wire in SHORT else code.decode(survivors)
+    return _by_factorisation(code, survivors, auto_eps(wire))
+
+
+def auto_eps(wire: WireType) -> float:
+    """Return the eps of `auto`: 0, but the noise power of float16 and bfloat16 messages."""
+    return NOISE_POWER[wire] if wire in SHORT else 0.0
+
+
+def ridge_eps(wire: WireType, eps: float | None = None) -> float:
+    """Return the eps of `ridge`: the noise power of the messages, if none is given.
+
+    Raises
+    ------
+    ValueError
+        If eps is not positive.
+    """
+    eps = NOISE_POWER[wire] if eps is None else eps
+    if not eps > 0:
+        raise ValueError(f"ridge needs eps > 0, not eps={eps}")
+    return eps
 
 
 def ridge(
@@ -256,9 +269,7 @@ def ridge(
     ValueError
         If eps is not positive, or `survivors` is not a boolean array of shape (n,).
     """
-    eps = NOISE_POWER[wire] if eps is None else eps
-    if not eps > 0:
-        raise ValueError(f"ridge needs eps > 0, not eps={eps}")
+    eps = ridge_eps(wire, eps)
     survivors = code.check_survivors(survivors)
     R = np.zeros((code.n, code.m))
     norms = np.linalg.norm(code.B, axis=0)

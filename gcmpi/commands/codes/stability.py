@@ -11,11 +11,11 @@ import numpy as np
 from gcmpi import seeds
 from gcmpi.arrays import Array
 from gcmpi.codes.code import Code
-from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.codes.decoders import plain
 from gcmpi.codes.errors import WIRES, Rounding, rounding
 from gcmpi.commands.codes.arguments import Choice
 from gcmpi.commands.codes.output import Progress, new_figure, print_json, save, table
-from gcmpi.registry import DECODERS, ENCODINGS, Spec
+from gcmpi.registry import ENCODINGS, Spec
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ def _measure(choice: Choice, seed: int, sets: int) -> Iterator[Row]:
     for name in dict.fromkeys(("least-squares", own)):
         rng = seeds.generator(seed, seeds.MONTE_CARLO)  # the same sets for both
         # least squares itself, without the shortcuts that `decoders.decoder` may choose
-        decode: Decoder = DECODERS[name].function
-        yield Row(choice, name, s, rounding(code, decode, s, rng, sets=sets))
+        yield Row(choice, name, s, rounding(code, plain(name), s, rng, sets=sets))
 
 
 def _print(options: argparse.Namespace, rows: Sequence[Row]) -> None:

@@ -88,7 +88,16 @@ _HOMES = {
     "launch": "gcmpi.experiments.launch",
     "simulate": "gcmpi.experiments.launch",
 }
-_MODULES = ("assignments", "bounds", "decoders", "encodings", "errors", "learning", "testing")
+_MODULES = (
+    "assignments",
+    "bounds",
+    "decoders",
+    "encodings",
+    "errors",
+    "learning",
+    "promises",
+    "testing",
+)
 
 
 def _end_all(status: int) -> None:

@@ -119,8 +119,9 @@ class EncodingPromises(Promises):
         declared = self.theorem
         if declared is None:
             return ()
-        several = isinstance(declared, Sequence) and not isinstance(declared, str)
-        return tuple(map(_stated, declared if several else (declared,)))  # type: ignore[arg-type]
+        if isinstance(declared, str) or not isinstance(declared, Sequence):
+            declared = (declared,)
+        return tuple(map(_stated, declared))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,7 @@ _MODULES = ("assignments", "bounds", "decoders", "encodings", "errors", "learnin
 
 def _end_all(status: int) -> None:
     """End all ranks of the job."""
-    importlib.import_module("gcmpi.comm.mpi").World().abort(status)
+    importlib.import_module("gcmpi.cluster.mpi").World().abort(status)
 
 
 def __getattr__(name: str) -> object:

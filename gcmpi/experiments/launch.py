@@ -30,7 +30,7 @@ from gcmpi.sentences import words
 from gcmpi.training import Exchange, train
 
 if TYPE_CHECKING:
-    from gcmpi.comm.mpi import MpiExchange, World
+    from gcmpi.cluster.mpi import MpiExchange, World
 
 
 INTERRUPTED = 75
@@ -163,7 +163,7 @@ def start_mpi() -> World:
     notice = threading.Timer(PATIENCE, _still_waiting)
     notice.daemon = True
     notice.start()
-    from gcmpi.comm.mpi import World
+    from gcmpi.cluster.mpi import World
 
     notice.cancel()
 
@@ -206,8 +206,8 @@ def lead(
     ValueError
         If the experiment cannot be run; all workers know it then.
     """
-    from gcmpi.comm.mpi import MpiExchange
-    from gcmpi.comm.reports import MpiReportExchange
+    from gcmpi.cluster.mpi import MpiExchange
+    from gcmpi.cluster.partial import MpiReportExchange
 
     with _refusing(world):
         A = assignment_matrix(e)

@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gcmpi.arrays import AnyArray, Array
-from gcmpi.audit import Truth, relative_error, rounding
+from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import Code
 from gcmpi.experiments.run import Run
 from gcmpi.experiments.steps import Values
 from gcmpi.learning import partition
 from gcmpi.training import Auditor, GradientAudit, Replies
-from gcmpi.wire import Wire
+from gcmpi.training.audit import Truth, relative_error, rounding
 
 if TYPE_CHECKING:
-    from gcmpi.comm.mpi import World
+    from gcmpi.cluster.mpi import World
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ class DistantAuditor:
     ) -> GradientAudit:
         """Compare the decoded gradient with the subset gradients, of one holder each.
 
-        See `gcmpi.audit.Auditor.gradient`. The gradient is over the rows that the workers' own
-        code has chosen; the gradient over all rows is not known.
+        See `gcmpi.training.audit.Auditor.gradient`. The gradient is over the rows that the
+        workers' own code has chosen; the gradient over all rows is not known.
         """
         self._asked = (t, code.m)
         holders = {i: part for i, part in enumerate(self._parts) if part}

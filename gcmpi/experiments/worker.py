@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gcmpi import environment, reporting, training
+from gcmpi import environment, training
 from gcmpi.importing import blame
+from gcmpi.training import partial as reporting
 
 if TYPE_CHECKING:
-    from gcmpi.comm.mpi import World
+    from gcmpi.cluster.mpi import World
     from gcmpi.experiments.experiment import Experiment
 
 
@@ -87,8 +88,8 @@ def _same(e: Experiment | None, text: str) -> None:
 
 def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Callable[[], None]:
     """Return what a worker does in the run, after a rehearsal."""
-    from gcmpi.comm.mpi import MpiLink
-    from gcmpi.comm.reports import MpiReportLink
+    from gcmpi.cluster.mpi import MpiLink
+    from gcmpi.cluster.partial import MpiReportLink
 
     i, problem, codes = world.rank - 1, shared.problem, shared.codes
     ends = (world, problem.d, problem.dtype, shared.wires)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
+from gcmpi.cluster.messages import Replies, Report, all_or_none
 from gcmpi.codes.code import Code
-from gcmpi.training.messages import Replies, Report, all_or_none
 from gcmpi.training.scheme import Scheme
 from gcmpi.training.state import State
 

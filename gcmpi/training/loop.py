@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
+from gcmpi.cluster.messages import Exchange, Replies
 from gcmpi.codes.code import Code, combine
 from gcmpi.training.iteration import Audit, Decoding, Iteration, Outcome
-from gcmpi.training.messages import Exchange, Replies
 from gcmpi.training.scheme import Scheme
 from gcmpi.training.state import Moving, State
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gcmpi.cluster.mpi import DOWN_HEADER, UP_HEADER, Arrivals, World
+from gcmpi.cluster.partial import MpiReportExchange, MpiReportLink
+from gcmpi.cluster.waiting import Fastest
+from gcmpi.cluster.wire import Dense
 from gcmpi.codes.code import combine, encode
 from gcmpi.codes.codebook import CodeBook
-from gcmpi.comm.mpi import DOWN_HEADER, UP_HEADER, Arrivals, World
-from gcmpi.comm.reports import MpiReportExchange, MpiReportLink
 from gcmpi.registry import Spec
 from gcmpi.training import Message, Replies
-from gcmpi.waiting import Fastest
-from gcmpi.wire import Dense
 
 WORLD = World()
 N = WORLD.size - 1

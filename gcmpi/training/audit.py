@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import Code, encode, message_length
 from gcmpi.formats import EPSILON
 from gcmpi.learning import Dataset, Problem, given, made, partition, pieces, prepared
@@ -15,7 +16,6 @@ from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
 from gcmpi.learning.problem import Ready
 from gcmpi.training import GradientAudit, Replies
-from gcmpi.wire import Wire
 
 
 class Auditor:

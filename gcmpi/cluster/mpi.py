@@ -43,11 +43,11 @@ import mpi4py
 import numpy as np
 
 from gcmpi.arrays import AnyArray
+from gcmpi.cluster.messages import Message, Replies
+from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.wire import Wire, remembered, restore
 from gcmpi.formats import storage
 from gcmpi.stateful import NOTHING, Arrays
-from gcmpi.training import Message, Replies
-from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, remembered, restore
 
 # libfabric's transport of Open MPI costs a second at start-up and gains nothing on one host
 os.environ.setdefault("OMPI_MCA_btl", "^ofi")

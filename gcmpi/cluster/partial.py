@@ -1,8 +1,8 @@
-"""The exchange of codes that use what stragglers have finished, of the pieces of `gcmpi.comm.mpi`.
+"""The exchange of codes that use what stragglers have finished; built on `gcmpi.cluster.mpi`.
 
 Protocol
 --------
-What `gcmpi.comm.mpi` says of theta, results, late ones, silence and STOP holds here too. An
+What `gcmpi.cluster.mpi` says of theta, results, late ones, silence and STOP holds here too. An
 iteration has three phases:
 
 * The server sends theta. A worker that has finished all its subsets reports so, unasked: for the
@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 
 from gcmpi.arrays import AnyArray
-from gcmpi.codes.codebook import CodeBook
-from gcmpi.comm.mpi import (
+from gcmpi.cluster.messages import Message, Replies, Report, seconds_needed
+from gcmpi.cluster.mpi import (
     BYE,
     DOWN_HEADER,
     IDLE_SLEEP,
@@ -42,10 +42,9 @@ from gcmpi.comm.mpi import (
     MpiLink,
     World,
 )
-from gcmpi.reporting import seconds_needed
-from gcmpi.training import Message, Replies, Report
-from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire
+from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.wire import Wire
+from gcmpi.codes.codebook import CodeBook
 
 REPORT = 3.0  # a worker's kind of message: kind, iteration, number of finished subsets
 REQUEST, COEFFICIENTS = -2, -3  # of the server, in place of an iteration; neither is STOP

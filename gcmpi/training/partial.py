@@ -3,7 +3,7 @@
 A worker computes its subset gradients one after the other. It reports how many it has finished
 when it has them all, or when the server has stopped waiting and asks; the server answers with the
 coefficients that follow from all reports, and the worker sends its one message. This module knows
-no MPI: `gcmpi.comm` has the link and the server's side.
+no MPI: `gcmpi.cluster` has the link and the server's side.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
-from gcmpi.arrays import AnyArray, Array, IntArray
+from gcmpi.arrays import AnyArray
+from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.learning import Problem, in_memory
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
-from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Link, Message, Shard
 
 
@@ -132,18 +132,3 @@ def work(link: ReportLink, worker: PartWorker, stragglers: StragglerModel) -> No
             y = worker.encode(coefficients)
             encoding = time.perf_counter() - started
             link.reply(Message(t, y, computing, encoding, sleeping))
-
-
-def seconds_needed(reported: Array, finished: IntArray, loads: IntArray) -> Array:
-    """Return when workers had finished everything, or would have at the pace of their report.
-
-    Parameters
-    ----------
-    reported : (n,)
-        When the report came; NaN without one.
-    finished, loads : (n,)
-        How many subsets the worker had finished then, and how many it holds.
-    """
-    # in the middle of a subset, as far as one knows
-    pace: Array = np.where(finished < loads, loads / (finished + 0.5), 1.0)
-    return reported * pace

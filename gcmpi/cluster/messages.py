@@ -1,18 +1,18 @@
 """What passes between server and workers, and how each of them sees the other.
 
-`gcmpi.comm` has an `Exchange` and a `Link` over MPI, and the exchange in one process.
+`gcmpi.cluster` has an `Exchange` and a `Link` over MPI, and the exchange in one process.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
+from gcmpi.cluster.waiting import StopRule
 from gcmpi.stateful import Arrays
-from gcmpi.waiting import StopRule
 
 
 class Report(NamedTuple):
@@ -91,6 +91,55 @@ class Exchange(Protocol):
         ...
 
 
+class Model(Protocol):
+    """What a transport needs to know of a model: the size and the type of parameters."""
+
+    @property
+    def d(self) -> int: ...  # noqa: D102
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+
+
+class Answering(Protocol):
+    """A worker that a transport in one process calls."""
+
+    @property
+    def problem(self) -> Model:
+        """The loss."""
+        ...
+
+    def answer(self, t: int, m: int, theta: AnyArray) -> Message:
+        """Return the message of iteration t, without a delay."""
+        ...
+
+
+class AnsweringInParts(Protocol):
+    """A worker that computes one subset gradient after the other."""
+
+    @property
+    def problem(self) -> Model:
+        """The loss."""
+        ...
+
+    @property
+    def load(self) -> int:
+        """How many subsets the worker holds."""
+        ...
+
+    def begin(self, t: int, theta: AnyArray) -> None:
+        """Take the parameters of iteration t."""
+        ...
+
+    def compute(self, position: int) -> None:
+        """Compute the gradient of one subset and keep it."""
+        ...
+
+    def encode(self, coefficients: AnyArray) -> AnyArray:
+        """Return the message of the first subsets with these coefficients (m, finished)."""
+        ...
+
+
 class Link(Protocol):
     """A worker's view of the server."""
 
@@ -116,3 +165,18 @@ class Message:
     compute_seconds: float
     encode_seconds: float
     delay_seconds: float = 0.0
+
+
+def seconds_needed(reported: Array, finished: IntArray, loads: IntArray) -> Array:
+    """Return when workers had finished everything, or would have at the pace of their report.
+
+    Parameters
+    ----------
+    reported : (n,)
+        When the report came; NaN without one.
+    finished, loads : (n,)
+        How many subsets the worker had finished then, and how many it holds.
+    """
+    # in the middle of a subset, as far as one knows
+    pace: Array = np.where(finished < loads, loads / (finished + 0.5), 1.0)
+    return reported * pace

@@ -4,8 +4,8 @@
 
 For each d, blocks of iterations alternate between `gcmpi.cluster.mpi.MpiExchange`
 (deadline-capable, sleeping, headers, one persistent receive a worker) and a server that sends theta
-to everyone and then receives in rank order, blocking: the least that MPI can do, and what cannot time out. Workers
-answer at once. The memory-copy time of the same bytes is a floor for both.
+to everyone and then receives in rank order, blocking: the least that MPI can do, and what cannot
+time out. Workers answer at once. The memory-copy time of the same bytes is a floor for both.
 """
 
 from __future__ import annotations

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from gcmpi import records as recording
 from gcmpi import seeds
 from gcmpi.assignments import projective_plane
+from gcmpi.cluster.messages import seconds_needed
 from gcmpi.cluster.stragglers import Table
 from gcmpi.codes.assignments.order import order
 from gcmpi.codes.codebook import CodeBook
 from gcmpi.learning import partition, prepare
 from gcmpi.registry import ASSIGNMENTS, STRAGGLERS, Spec
-from gcmpi.training.partial import PartWorker, seconds_needed, work
+from gcmpi.training.partial import PartWorker, work
 from tests import simulated
 from tests.test_training import make, plain_descent, train
 

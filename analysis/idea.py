@@ -1,9 +1,9 @@
 """The picture of the README: a server, four workers, one of them late. It is docs/idea.svg.
 
-Run: ``python analysis/idea.py`` (at once; the standard library only). The code of the picture exists:
-``cyclic:n=4,delta=3`` with ``gaussian-exact`` and m = 2 loses nothing when one worker is late. The
-picture has a background of its own, so that it reads on white and on dark pages, and tells the
-straggler by dashes and words, so that it reads in grey.
+Run: ``python analysis/idea.py`` (at once; the standard library only). The code of the picture
+exists: ``cyclic:n=4,delta=3`` with ``gaussian-exact`` and m = 2 loses nothing when one worker is
+late. The picture has a background of its own, so that it reads on white and on dark pages, and
+marks the straggler by dashes and words, so that it reads in grey.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def server() -> list[str]:
         box(28, 22, 785, SERVER_BOTTOM - 22, PAPER, more=outline),
         text(420, 46, "server", more=' font-weight="bold"'),
         text(210, 76, "parameters θ"),
-        text(210, 112, "θ ← θ − step · gradient"),
+        text(210, 112, "θ ← θ - step · gradient"),
         text(590, 76, "gradient, decoded from 3 of 4 vectors"),
     ]
     for half in range(2):
@@ -99,7 +99,7 @@ def worker(i: int) -> list[str]:
 
 def picture() -> str:
     """Return the picture as SVG."""
-    title = "Gradient coding: a server, four workers with three of four subsets each, one of them late"
+    title = "Gradient coding: a server and four workers with three subsets each; one is late"
     caption = "D0 to D3: the data in four subsets, each on three workers"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '

@@ -43,6 +43,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from gcmpi import environment
 from gcmpi.version import VERSION
 
 if TYPE_CHECKING:
@@ -86,15 +87,20 @@ _HOMES = {
 _MODULES = ("assignments", "bounds", "decoders", "encodings", "errors", "learning", "testing")
 
 
+def _end_all(status: int) -> None:
+    """End all ranks of the job."""
+    importlib.import_module("gcmpi.comm.mpi").World().abort(status)
+
+
 def __getattr__(name: str) -> object:
     if name not in _HOMES and name not in _MODULES:
         raise AttributeError(f"module 'gcmpi' has no attribute {name!r}")
-    from gcmpi import environment
-
-    environment.one_voice()
     if name in _MODULES:
         return importlib.import_module(f"gcmpi.{name}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+environment.one_voice(_end_all)
 
 
 def __dir__() -> list[str]:

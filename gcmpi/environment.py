@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -9,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -46,6 +47,16 @@ def one_blas_thread() -> None:
         import threadpoolctl
 
         threadpoolctl.threadpool_limits(1, user_api="blas")
+
+
+@contextlib.contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """Use one BLAS thread for a while, unless the user asked for something else."""
+    import threadpoolctl
+
+    asked = any(name in os.environ for name in THREADS)
+    with contextlib.nullcontext() if asked else threadpoolctl.threadpool_limits(1, "blas"):
+        yield
 
 
 def working_directory_on_path() -> None:
@@ -129,20 +140,22 @@ def under_launcher() -> bool:
     return launched()[1] > 1
 
 
-def one_voice() -> None:
+def one_voice(end_all: Callable[[int], None]) -> None:
     """Let one rank speak for all when nothing in a script catches what gcmpi refuses.
 
     Under a launcher every rank runs the script and meets the same refusal: rank 0 says it in one
-    sentence, and all ranks end with status 2. Other exceptions keep their traceback; once MPI has
-    started, an exception that ends one rank ends all.
+    sentence, and all ranks end with status 2. Other exceptions keep their traceback; an exception
+    that ends one rank ends all, or the others would wait for it.
+
+    Parameters
+    ----------
+    end_all
+        Ends all ranks with a status; it starts MPI if it has to.
     """
-    if under_launcher() and sys.excepthook is not _speak:
-        sys.excepthook = _speak
-
-
-def end_all_with(abort: Callable[[int], None]) -> None:
-    """Remember how to end all ranks."""
-    _ends.append(abort)
+    if not under_launcher() or _ends:
+        return
+    _ends.append(end_all)
+    sys.excepthook = _speak
 
 
 _ends: list[Callable[[int], None]] = []
@@ -154,13 +167,12 @@ def _speak(kind: type[BaseException], error: BaseException, trace: TracebackType
         sys.__excepthook__(kind, error, trace)
     elif launched()[0] == 0:
         complain(str(error))
-    elif not _ends:
-        time.sleep(3)  # the launcher ends all ranks with the first: rank 0 is to speak before
+    else:
+        time.sleep(1)  # the first rank to end ends all: rank 0 is to speak before
     sys.stdout.flush()
     sys.stderr.flush()
     status = 2 if refused else 1
-    if _ends:
-        _ends[-1](status)
+    _ends[-1](status)
     os._exit(status)
 
 

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from gcmpi import environment
+from gcmpi.sentences import did_you_mean
 
 SUFFIXES = (
     ".npz", ".npy", ".csv", ".tsv", ".txt", ".gz", ".h5", ".hdf5", ".toml", ".json", ".pkl",
@@ -109,10 +111,10 @@ def find(name: str, what: str) -> tuple[object, str]:
     OwnPartError
         If importing the module raises.
     """
-    if name.startswith(f"{SCRIPT}."):
+    if name.partition(".")[0] in (SCRIPT, "__mp_main__"):
         raise NotFoundError(
             f"{what} was made in a script and has no name that can be imported: run that script "
-            f"again, or move it into a module (mymodule.{name.removeprefix(f'{SCRIPT}.')})",
+            "again, or make it with a function of a module and name that (mymodule.function)",
             name,
         )
     environment.working_directory_on_path()
@@ -123,7 +125,7 @@ def find(name: str, what: str) -> tuple[object, str]:
             where = ".".join([module.__name__, *attributes[:depth]])
             raise NotFoundError(
                 f"{what}: {where} ({getattr(module, '__file__', None) or 'no file'}) has no "
-                f"{attribute!r}",
+                f"{attribute!r}{did_you_mean(attribute, dir(value))}",
                 name,
             )
         value = getattr(value, attribute)
@@ -170,10 +172,15 @@ def blame(what: str, doing: str = "") -> Iterator[None]:
         yield
     except OwnPartError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = _place(error)
         if isinstance(error, ValueError) and not place:  # this package refuses what it was given
-            raise OwnPartError(f"{what}: {error}") from error
+            text = re.sub(
+                rf"^{re.escape(what.split(maxsplit=1)[0])} \S+( needs|:)", r"\1", str(error)
+            )
+            text = text.removeprefix(":").strip()
+            between = " " if text.startswith(("must ", "needs ", "gives ", "has ")) else ": "
+            raise OwnPartError(f"{what}{between}{text}") from error
         cause = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
         raise OwnPartError(
             f"{what} {doing or 'raised'}{': ' if doing else ' '}{cause}{place}"
@@ -182,8 +189,8 @@ def blame(what: str, doing: str = "") -> Iterator[None]:
 
 def _place(error: BaseException) -> str:
     """Return where the user's code raised, `` (mycodes.py, line 7)``; empty if it did not."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f" ({error.filename}, line {error.lineno})"
+    if isinstance(error, SyntaxError) and error.filename:  # the text of the error says it
+        return ""
     frames = [
         (frame.f_code.co_filename, line)
         for frame, line in traceback.walk_tb(error.__traceback__)

@@ -318,12 +318,13 @@ class Registry:
         if name not in self._parts:
             if importing.is_dotted(name):
                 value, module = importing.find(name, f"{self.kind} {name}")
-                return self._keep(name, value, module)
+                ours = self._registered(value)
+                return self._parts[ours] if ours else self._keep(name, value, module)
             close = difflib.get_close_matches(name, self._parts, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise ValueError(
                 f"unknown {self.kind} {name!r}{hint}; choose one of {', '.join(self._parts)}, or "
-                "import your own by a name with a dot (mymodule.name)"
+                f"import your own by a name with a dot ({_own_hint(name)})"
             )
         return self._parts[name]
 
@@ -334,6 +335,9 @@ class Registry:
         matrix, a lambda, a function of the script) is called ``__main__.NAME`` and is known to
         this process only.
         """
+        ours = self._registered(value)
+        if ours is not None:
+            return Spec(ours)
         importable = _dotted_name(value)
         if importable is not None:
             module = importing.find(importable, f"{self.kind} {importable}")[1]
@@ -346,6 +350,11 @@ class Registry:
             name = f"{base}-{number}"
         self._keep(name, value, importing.SCRIPT)
         return Spec(name)
+
+    def _registered(self, value: object) -> str | None:
+        """Return the name of a part of this package that is this very function."""
+        self._load()
+        return next((p.name for p in self._parts.values() if p.function is value), None)
 
     def _keep(self, name: str, value: object, module: str) -> Part:
         """Remember a user's own part under its name."""
@@ -463,12 +472,8 @@ class Registry:
         taken = inspect.signature(complete).parameters
         arguments = {key: value for key, value in supplied.items() if key in taken}
         what = f"{self.kind} {name}"
-        try:
+        with importing.blame(what):
             return complete(made, **arguments)
-        except OwnPartError:
-            raise
-        except ValueError as error:
-            raise OwnPartError(f"{what} {error}") from error
 
     def source(self, text: str) -> Source | None:
         """Return where the part of a text comes from, if it is a user's own."""
@@ -489,6 +494,13 @@ class _Ready:
 
     def __call__(self) -> object:
         return self.value
+
+
+def _own_hint(name: str) -> str:
+    """Return how a user's part would be named, from what was typed."""
+    stem = Path(name).name.removesuffix(".py")
+    module = stem if name.endswith(".py") or Path(f"{stem}.py").is_file() else "mymodule"
+    return f"{module}.NAME" if module.isidentifier() else "mymodule.NAME"
 
 
 def _is(function: object, value: object) -> bool:
@@ -539,6 +551,7 @@ def _dotted_name(value: object) -> str | None:
         candidates = [
             (module_name, name)
             for module_name, module in list(sys.modules.items())
+            if module is not sys.modules.get(importing.SCRIPT)
             for name, held in list(getattr(module, "__dict__", {}).items())
             if held is value
         ]

@@ -41,7 +41,10 @@ def words(error: Exception, named: str | Path = "") -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not a text in UTF-8"
     if not isinstance(error, OSError) or error.errno is None:
-        return " ".join(str(error).split())
+        text = str(error)
+        return (
+            text if "\n    " in text else " ".join(text.split())
+        )  # indented lines are to be typed
     file = "" if error.filename is None else str(error.filename)
     with_name, without = _REASONS.get(error.errno, ("", ""))
     if not with_name:

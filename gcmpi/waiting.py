@@ -69,6 +69,10 @@ class _Rule:
         """Ignore the response times."""
 
 
+IN_VAIN = 20
+"""Times that a user's rule may extend its wait without an answer in between."""
+
+
 class OwnRule:
     """A user's rule, or a user's function (answered, elapsed) that says what remains.
 
@@ -83,6 +87,7 @@ class OwnRule:
     def __init__(self, made: Any) -> None:
         self._made = made
         self._remaining = getattr(made, "remaining", made)
+        self._answers, self._until, self._in_vain = -1, 0.0, 0
         self._begin = getattr(made, "begin", None)
         self._observe = getattr(made, "observe", None)
         self.restorable = hasattr(made, "state") or self._observe is None
@@ -98,6 +103,7 @@ class OwnRule:
 
     def begin(self, code: Code) -> None:
         """Tell the user's rule which code the iteration uses."""
+        self._answers, self._until, self._in_vain = -1, 0.0, 0
         if self._begin is not None:
             self._begin(code)
 
@@ -112,7 +118,24 @@ class OwnRule:
             raise ValueError(
                 f"remaining must be seconds (0 to stop, inf to wait on), not {said!r:.60}"
             )
+        self._refuse_forever(int(np.count_nonzero(answered)), elapsed, seconds)
         return seconds
+
+    def _refuse_forever(self, answers: int, elapsed: float, seconds: float) -> None:
+        """Refuse a rule that says again and again to wait on although nothing comes."""
+        if answers != self._answers or seconds <= 0 or math.isinf(seconds):
+            self._in_vain = 0
+        elif elapsed >= self._until - 1e-9:  # all that the rule asked for has passed
+            self._in_vain += 1
+        else:
+            return
+        self._answers, self._until = answers, elapsed + seconds
+        if self._in_vain >= IN_VAIN:
+            raise ValueError(
+                f"remaining said {IN_VAIN} times in a row to wait on, at last for {seconds:g} "
+                f"seconds, although nobody answered: it must fall as elapsed grows, as "
+                f"max(0, {seconds:g} - elapsed) does"
+            )
 
     def observe(self, seconds: Array) -> None:
         """Tell the user's rule the response times."""

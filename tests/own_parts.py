@@ -87,6 +87,61 @@ class Half:
         out[::2] = sent
 
 
+class Patient:
+    """Waits as long as the answers took so far in the mean: it learns, and shows what."""
+
+    def __init__(self):
+        self.state = {"seconds": np.zeros(0)}
+
+    def remaining(self, answered, elapsed):
+        known = self.state["seconds"]
+        left = known.mean() - elapsed if known.size else np.inf
+        return 0.0 if answered.all() else left if left > 1e-9 else 0.0
+
+    def observe(self, seconds):
+        self.state["seconds"] = np.append(self.state["seconds"], seconds)
+
+
+class Feedback(Half):
+    """Sends every other entry, and adds what it left out to the next message."""
+
+    def __init__(self, length, dtype):
+        super().__init__(length, dtype)
+        self.state = {"left": np.zeros(length)}
+
+    def pack(self, y, t, worker, out):
+        self.state["left"] += y
+        super().pack(self.state["left"], t, worker, out)
+        self.state["left"][::2] = 0
+
+
+class Learning(Patient):
+    """Learns, and does not show what."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = self.__dict__.pop("state")["seconds"]
+
+    def remaining(self, answered, elapsed):
+        return 0.0 if answered.all() else 1.0
+
+    def observe(self, seconds):
+        self.seconds = np.append(self.seconds, seconds)
+
+
+class Forgetful:
+    """Plain descent, as a class: nobody can see that it remembers nothing."""
+
+    def step(self, theta, gradient, t):
+        return theta - 0.1 * gradient
+
+
+class Hiding(Half):
+    """Says that it remembers something, and does not show what."""
+
+    remembers = True
+
+
 def blobs(rng, rows: int = 120):
     y = rng.integers(0, 3, rows)
     return rng.normal(size=(rows, 4)) + y[:, None], y

@@ -43,6 +43,20 @@ def follow(
     return state, record.rows
 
 
+def describe(run: Run) -> recording.Description:
+    """Return what the file of a run says besides its iterations."""
+    e = run.experiment
+    environment = {
+        "command": "python -m gcmpi.train --simulate",
+        "mpi_library": SIMULATED,
+        "ranks": "1",
+        "git_commit": "",
+    }
+    return recording.Description(
+        e.toml, e.digest, e.assignment, e.encoding, run.shared.codes, run.alpha, environment
+    )
+
+
 @dataclass
 class Trained:
     """A run and all that its file is written from."""
@@ -55,17 +69,7 @@ class Trained:
 
     @property
     def description(self):
-        e = self.experiment
-        environment = {
-            "command": "python -m gcmpi.train --simulate",
-            "mpi_library": SIMULATED,
-            "ranks": "1",
-            "git_commit": "",
-        }
-        codes, alpha = self.run.shared.codes, self.run.alpha
-        return recording.Description(
-            e.toml, e.digest, e.assignment, e.encoding, codes, alpha, environment
-        )
+        return describe(self.run)
 
     def save(self, path, status="complete", valid=True, **changes):
         recording.write(

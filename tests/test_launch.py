@@ -73,8 +73,70 @@ def test_texts_and_objects_are_the_same_experiment():
 def test_code_or_its_parts_never_both():
     with pytest.raises(ValueError, match="give code= or assignment=, encoding= and m="):
         Experiment(code=CODE, encoding="stacked")
-    with pytest.raises(ValueError, match="not both: m=3"):
+    with pytest.raises(ValueError, match="not both: m stands beside"):
         Experiment(code=CODE, m=3)
+
+
+def test_one_code_is_an_experiment_too():
+    code = CODE.at(0)
+    run = gcmpi.simulate(gcmpi.Experiment(code=code, **SMALL))
+    assert np.array_equal(run.parts.shared.codes.code(3).B, code.B)
+    curve = gcmpi.errors.curve(code, stragglers=[0, 1], draws=1, sets=7)
+    assert curve.points[0].error.mean == pytest.approx(code.error(np.ones(7, dtype=bool)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"iteration": 5}, "did you mean 'iterations'"),
+        ({"rescale": "alhpa"}, "--rescale must be one of alpha, none"),
+        ({"dtype": "float16"}, "--dtype must be one of float32, float64"),
+        ({"wire": "int8"}, "--wire must be one of"),
+        ({"iterations": 3.5}, "--iterations must be a whole number"),
+        ({"m": "two"}, "--m must be a whole number"),
+    ],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Experiment(**settings)
+    assert Experiment(relabel="false", m="2") == Experiment()
+
+
+def test_a_resumed_run_is_the_run(tmp_path):
+    whole = gcmpi.simulate(gcmpi.Experiment(code=CODE, **SMALL))
+    short = gcmpi.Experiment(code=CODE, **{**SMALL, "iterations": 3})
+    gcmpi.simulate(short, output=tmp_path / "run.h5")
+    e = gcmpi.Experiment(code=CODE, **SMALL)
+    resumed = gcmpi.simulate(e, resume=tmp_path / "run.h5")
+    assert np.array_equal(resumed.theta, whole.theta)
+    assert resumed["iteration"].tolist() == list(range(6))
+    with pytest.raises(ValueError, match="has 6 iterations already"):
+        gcmpi.simulate(e, resume=tmp_path / "run.h5")
+    other = gcmpi.Experiment(code=CODE, **{**SMALL, "iterations": 9}, seed=3)
+    with pytest.raises(ValueError, match=r"another experiment \(seed = 0 there, seed = 3 here"):
+        gcmpi.simulate(other, resume=tmp_path / "run.h5")
+
+
+def test_a_fit_of_all_rows_is_valid():
+    """Near the optimum messages are smaller than the rounding of the terms in them."""
+
+    def exact(rng):
+        X = rng.normal(size=(300, 4))
+        return X, X @ [1.0, -2.0, 3.0, 0.5] + 2
+
+    run = gcmpi.simulate(
+        gcmpi.Experiment(
+            assignment="projective-plane:order=2",
+            encoding="harmonic",
+            m=2,
+            problem="least-squares",
+            dataset=exact,
+            optimizer="sgd:rate=0.2",
+            iterations=300,
+        )
+    )
+    assert run["loss"][-1] < 1e-9
+    assert run.valid, run.problems
 
 
 def test_observers_see_every_row():
@@ -107,8 +169,8 @@ def test_a_matrix_is_an_encoding_too():
 def test_the_face_is_frozen():
     """Names and parameters that programs rely on."""
     parameters = {
-        "launch": ["e", "observer", "output", "overwrite"],
-        "simulate": ["e", "observer", "output", "overwrite"],
+        "launch": ["e", "observer", "output", "overwrite", "resume"],
+        "simulate": ["e", "observer", "output", "overwrite", "resume"],
         "Ensemble": ["A", "m", "encoding", "odds", "seed"],
         "Code": ["A", "B", "m"],
         "encoding": ["redrawn", "unbiased", "exact", "tolerant", "decoder", "theorem"],
@@ -213,6 +275,46 @@ def test_a_script_that_is_refused_says_so_once(mpi: Run, tmp_path: Path, experim
     assert len(lines) == 1, done.stderr
     assert message in lines[0]
     assert "Traceback" not in done.stderr
+
+
+RANK = "int(os.environ.get('PMI_RANK', os.environ.get('OMPI_COMM_WORLD_RANK', 0)))"
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (f"if {RANK} == 3:\n    open('nofile')\n{SCRIPT}", "No such file or directory: 'nofile'"),
+        (
+            SCRIPT.replace("def initial(self, rng):", "def initial(self, rng):\n        1 / 0"),
+            "problem __main__.Net raised ZeroDivisionError",
+        ),
+    ],
+    ids=["before", "model"],
+)
+def test_failures_before_a_run_end_all_ranks(mpi: Run, tmp_path: Path, script, message):
+    (tmp_path / "mine.py").write_text(f"import os\nimport gcmpi\n{script}")
+    done = mpi(8, "mine.py", timeout=60)
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+def test_a_refusal_that_a_script_catches_leaves_the_other_ranks_in_step(mpi: Run, tmp_path: Path):
+    (tmp_path / "mine.py").write_text(
+        "import gcmpi\n"
+        "small = dict(assignment='projective-plane:order=2', iterations=2, problem='softmax',\n"
+        "             dataset='mixture:rows=200,features=5')\n"
+        "for settings in (dict(output='there.h5'), dict()):\n"
+        "    try:\n"
+        "        run = gcmpi.launch(gcmpi.Experiment(**small, seed=len(settings)), **settings)\n"
+        "        print(run)\n"
+        "    except ValueError as error:\n"
+        "        print('refused:', error)\n"
+    )
+    (tmp_path / "there.h5").touch()
+    done = mpi(8, "mine.py", timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "refused: output there.h5 exists" in done.stdout
+    assert done.stdout.count("VALID") == 1
 
 
 def test_an_exception_of_one_rank_ends_all(mpi: Run, tmp_path: Path):

@@ -145,11 +145,17 @@ def test_m_follows_the_stragglers(train: Run, alone: Run, tmp_path: Path) -> Non
     np.testing.assert_array_equal(rows["bytes_up"], rows["survivors"].sum(axis=1) * message)
 
 
+@pytest.mark.parametrize(
+    "code", [(), ("--encoding", "stacked", "--compression", "top-k")], ids=["plain", "top-k"]
+)
 def test_interrupt_checkpoint_resume(
-    mpirun: str, environment: dict[str, str], train: Run, tmp_path: Path
+    mpirun: str, environment: dict[str, str], train: Run, tmp_path: Path, code: tuple[str, ...]
 ) -> None:
-    """SIGUSR1: a readable file and exit status 75; --resume ends where an undisturbed run does."""
-    late = ("--stragglers", "bernoulli:q=0.3", "--wait", "all")
+    """SIGUSR1: a readable file and exit status 75; --resume ends where an undisturbed run does.
+
+    With top-k the workers' memories are fetched for the file, and given back.
+    """
+    late = ("--stragglers", "bernoulli:q=0.3", "--wait", "all", *code)
     work = ("--dataset", "mixture", "--optimizer", "momentum", "--iterations", "200")
     run = (*PLANE2, *QUICK, *work, *late, "--dtype", "float64")
     command = [mpirun, "-n", "8", sys.executable, "-m", "gcmpi.train", *run, "--output", "cut.h5"]
@@ -175,10 +181,40 @@ def test_interrupt_checkpoint_resume(
     )  # fmt: skip
     assert mixed.returncode == 2
     assert "cut.h5 has real seconds: go on without --simulate" in mixed.stderr
-    result(train(8, "--resume", "cut.h5"))
+    resumed = train(8, "--resume", "cut.h5")
+    assert "may differ from an uninterrupted one" not in resumed.stdout
+    result(resumed)
     result(train(8, *run, "--output", "whole.h5"))
     assert len(iterations(tmp_path / "cut.h5")["loss"]) == 200
     np.testing.assert_array_equal(final(tmp_path / "cut.h5"), final(tmp_path / "whole.h5"))
+
+
+def test_a_checkpoint_of_a_run_that_was_killed(mpi: Run, train: Run, tmp_path: Path) -> None:
+    """What the file had after an iteration is enough, workers' memories included.
+
+    A checkpoint after every iteration, the file of one of them kept: going on from there ends where
+    the run did.
+    """
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import shutil, gcmpi\n"
+        "from gcmpi.experiments import recorder\n"
+        "recorder.CHECKPOINT_SECONDS = 0\n"
+        "def copy(row):\n"
+        "    if row.iteration == 6:\n"
+        "        shutil.copy('run.h5', 'killed.h5')\n"
+        "e = gcmpi.Experiment(assignment='projective-plane:order=2', encoding='stacked',\n"
+        "    problem='softmax', dataset='mixture:rows=200,features=5', compression='top-k',\n"
+        "    optimizer='adam', stragglers='bernoulli:q=0.3', wait='all', iterations=12)\n"
+        "gcmpi.launch(e, observer=copy, output='run.h5')\n"
+    )
+    done = mpi(8, script)
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "killed.h5") as file:
+        assert (file.attrs["status"], file["final"].attrs["iteration"]) == ("running", 6)
+        assert sum(name.endswith("_memory") for name in file["final"]) == 7
+    result(train(8, "--resume", "killed.h5"))
+    np.testing.assert_array_equal(final(tmp_path / "killed.h5"), final(tmp_path / "run.h5"))
 
 
 def test_interrupt_in_the_middle_of_a_long_wait(

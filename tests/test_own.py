@@ -82,7 +82,9 @@ def test_objects_are_adopted_by_the_name_that_imports_them():
     assert ENCODINGS.adopt(own_parts.gaussian).name == f"{OWN}.gaussian"
     assert STRAGGLERS.adopt(own_parts.Late).name == f"{OWN}.Late"
     assert PROBLEMS.adopt(own_parts.net).name == f"{OWN}.net", "an instance: by its variable"
-    assert ENCODINGS.adopt(gcmpi.encodings.stacked).name.startswith("gcmpi.")
+    assert ENCODINGS.adopt(gcmpi.encodings.random_diagonal) == Spec("random-diagonal")
+    dotted = "gcmpi.encodings.random_diagonal"
+    assert ENCODINGS[dotted].traits.redrawn, "a part of ours keeps its promises"
 
 
 def test_what_cannot_be_imported_is_adopted_for_this_process():
@@ -214,6 +216,28 @@ def test_the_run_file_knows_where_parts_come_from(tmp_path):
         part = dict(file["own/encoding"].attrs)
     assert part == {"module": OWN, "file": own_parts.__file__, "sha256": script}
     assert recording.read(path).changed(run.experiment.own) == []
+
+
+def test_a_rule_that_would_wait_for_ever_is_refused():
+    for rule in (lambda answered, elapsed: 0.2, lambda answered: 1):
+        with pytest.raises(OwnPartError, match="it must fall as elapsed grows"):
+            gcmpi.simulate(Experiment(**{**SMALL, "wait": rule}))
+
+
+def test_a_module_that_exits_is_told(tmp_path, monkeypatch):
+    (tmp_path / "leaving_module.py").write_text("import sys\nsys.exit(5)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(OwnPartError, match="cannot import leaving_module: SystemExit: 5"):
+        ENCODINGS.parse("leaving_module.f")
+
+
+def test_a_model_must_know_the_last_label():
+    class Two(own_parts.Linear):
+        def loss(self, theta, X, Y):
+            return super().loss(theta, X, Y) + float(sum([0.0, 0.0][label] for label in Y))
+
+    with pytest.raises(OwnPartError, match="IndexError: list index out of range"):
+        gcmpi.simulate(Experiment(**{**SMALL, "dataset": own_parts.blobs, "problem": Two}))
 
 
 # ---- commands: under mpirun and in one process, in an empty directory -----------------------

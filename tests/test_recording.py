@@ -1,18 +1,26 @@
 """Run files: their schema, that they are replaced as a whole, and the traces read from files."""
 
 import dataclasses
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
+import gcmpi
 from gcmpi import records as recording
+from gcmpi.environment import SIMULATED
 from gcmpi.experiments.experiment import Experiment
+from gcmpi.experiments.launch import conduct
+from gcmpi.experiments.recorder import Output
+from gcmpi.experiments.run import assignment_matrix, build
 from gcmpi.registry import STRAGGLERS
 from gcmpi.training import Iteration
-from tests.simulated import train
+from tests.simulated import SMALL, train
 
+ENVIRONMENT = {"command": "python mine.py", "mpi_library": SIMULATED}
 REDRAWN, FIXED = "random-diagonal", "stacked"
 GROUPS = ("code", "iterations", "final")
 
@@ -457,3 +465,133 @@ def test_replay_refuses_another_number_of_workers_and_an_empty_run(trained, path
         stragglers(f"replay:{empty}", 7)
     with pytest.raises(ValueError, match="there is no run file"):
         stragglers(f"replay:{tmp_path / 'no.h5'}", 7)
+
+
+# one name, one run
+
+
+def test_of_two_runs_that_save_under_one_name_the_second_is_refused(tmp_path):
+    e = Experiment.from_settings(SMALL)
+    first, second = gcmpi.simulate(e), gcmpi.simulate(e.change({"seed": 1}))
+    path = first.save(tmp_path / "run.h5")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"run\.h5 exists: give another name, or overwrite=True"):
+        second.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    second.save(path, overwrite=True)
+    assert Experiment.from_toml(recording.read(path).experiment).seed == 1
+
+
+def test_the_second_of_two_runs_that_began_before_either_wrote_is_refused(tmp_path):
+    """The first run's file is there from its start: the other ends before it trains."""
+    e, path = Experiment.from_settings(SMALL), tmp_path / "run.h5"
+
+    def second(row):
+        if row.iteration == 1:
+            assert recording.read(path).status == "running"
+            run = build(e, assignment_matrix(e))
+            with pytest.raises(recording.TakenError, match=r"run\.h5 exists"):
+                conduct(run, run.simulate(), ENVIRONMENT, output=Output(path))
+
+    run = gcmpi.simulate(e, output=path, observer=second)
+    assert recording.read(path).status == "complete"
+    np.testing.assert_array_equal(recording.read(path).state.theta, run.theta)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_the_run_chose_itself_gives_way(tmp_path):
+    e, path = Experiment.from_settings(SMALL), tmp_path / "run.h5"
+    path.write_text("in the meantime")
+    run = build(e, assignment_matrix(e))
+    done = conduct(run, run.simulate(), ENVIRONMENT, output=Output(path, "rename"))
+    assert done.path == tmp_path / "run-2.h5"
+    assert recording.read(done.path).status == "complete"
+    assert path.read_text() == "in the meantime"
+
+
+def test_a_run_whose_file_was_overwritten_keeps_its_result(tmp_path, capsys):
+    """Both results are there, and the run says where the second one is."""
+    e, path = Experiment.from_settings(SMALL), tmp_path / "run.h5"
+
+    def overwrite(row):
+        if row.iteration == 1:
+            gcmpi.simulate(e.change({"seed": 1}), output=path, overwrite=True)
+
+    run = gcmpi.simulate(e, output=path, observer=overwrite)
+    assert run.path == tmp_path / "run-2.h5"
+    assert "is another run's by now" in capsys.readouterr().err
+    for file, seed in ((path, 1), (run.path, 0)):
+        found = recording.read(file)
+        assert (found.status, Experiment.from_toml(found.experiment).seed) == ("complete", seed)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_many_processes_one_gets_the_name(tmp_path, links):
+    """Four at the same moment, on file systems with and without hard links."""
+    target = tmp_path / "run.h5"
+    script = (
+        "import sys, time, pathlib\n"
+        "from gcmpi.records import TakenError, claim\n"
+        "def none(self, other): raise OSError('no hard links')\n"
+        f"if not {links}: pathlib.Path.hardlink_to = none\n"
+        "mine = pathlib.Path(sys.argv[1]); mine.write_text(mine.name)\n"
+        "sys.stdin.readline()\n"
+        "try: claim(mine, mine.with_name('run.h5'))\n"
+        "except TakenError: sys.exit(4)\n"
+    )
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, tmp_path / str(i)], stdin=subprocess.PIPE, text=True
+        )
+        for i in range(4)
+    ]
+    for job in jobs:
+        job.stdin.write("\n")
+        job.stdin.flush()
+    codes = []
+    for job in jobs:
+        job.communicate(timeout=60)
+        codes.append(job.returncode)
+    assert sorted(codes) == [0, 4, 4, 4]
+    assert target.read_text() == str(codes.index(0))
+
+
+# what a resume keeps of the start
+
+
+def test_commands_of_start_and_resumes_stay(tmp_path):
+    e = Experiment.from_settings(SMALL)
+    path = tmp_path / "run.h5"
+    whole = gcmpi.simulate(e)
+
+    class Interrupt:
+        asked = False
+
+    stops = iter((2, 5, None))
+    for number, stop in enumerate(stops):
+        interrupt, run = Interrupt(), build(e, assignment_matrix(e))
+        earlier = recording.read(path) if number else None
+
+        def ask(row, interrupt=interrupt, stop=stop):
+            interrupt.asked = row.iteration == stop
+
+        done = conduct(
+            run,
+            run.simulate(),
+            ENVIRONMENT | {"command": f"command {number}", "git_commit": str(number)},
+            earlier=earlier,
+            observer=ask,
+            output=Output(path, "replace" if number else "refuse"),
+            interrupt=interrupt,
+        )
+        assert done.status == ("interrupted" if stop else "complete")
+    file = recording.read(path)
+    assert (file.command, file.environment["git_commit"]) == ("command 0", "0")
+    assert [(x["command"], x["git_commit"], x["iteration"]) for x in file.resumed] == [
+        ("command 1", "1", "3"),
+        ("command 2", "2", "6"),
+    ]
+    np.testing.assert_array_equal(file.state.theta, whole.theta)
+    for name in file.columns.keys() - {"seconds", "decode_seconds", "update_seconds"}:
+        np.testing.assert_array_equal(file.columns[name], whole[name], err_msg=name)

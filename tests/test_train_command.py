@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -165,3 +166,42 @@ def test_many_worlds_of_one_rank(alone: Run):
     assert "--mpi=pmi2" in line
     other = alone("-m", "gcmpi.train", **{**promised, "SLURM_PROCID": "7"})
     assert (other.returncode, other.stdout, other.stderr) == (2, "", "")
+
+
+def test_two_runs_that_start_together_with_one_output(environment, tmp_path: Path):
+    """One of them trains, the other is refused: whoever comes second, and when."""
+    command = [sys.executable, "-m", "gcmpi.train", *TINY, "--simulate", "--output", "run.h5"]
+    jobs = [
+        subprocess.Popen(
+            [*command, "--seed", str(seed)], cwd=tmp_path, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for seed in (0, 1)
+    ]  # fmt: skip
+    said = [job.communicate(timeout=60) for job in jobs]
+    codes = [job.returncode for job in jobs]
+    assert sorted(codes) == [0, 2], said
+    assert "run.h5 exists: give another name, or " in said[codes.index(2)][1]
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert file.attrs["status"] == "complete"
+        assert f"seed = {codes.index(0)}\n" in file["experiment/toml"].asstr()[()]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
+
+
+def test_a_resume_says_whether_it_is_exact(alone: Run, tmp_path: Path):
+    run = ("-m", "gcmpi.train", "--simulate")
+    assert alone(*run, *TINY, "--output", "run.h5").returncode == 0
+    done = alone(*run, "--resume", "run.h5", "--iterations", "7")
+    assert done.returncode == 0, done.stderr
+    assert "# note " not in done.stdout
+    with h5py.File(tmp_path / "run.h5", "a") as file:  # as an older version wrote it
+        assert len(file["iterations/loss"]) == 7
+        assert file["environment/resumed_1"].attrs["iteration"] == "5"
+        del file["final"].attrs["arrays"]
+    done = alone(*run, "--resume", "run.h5", "--iterations", "9")
+    assert done.returncode == 0, done.stderr
+    assert "# note       an older version wrote the run file, " in done.stdout
+    with h5py.File(tmp_path / "run.h5", "a") as file:
+        del file["final/wait_counts"]
+    line = refused(alone(*run, "--resume", "run.h5", "--iterations", "11"))
+    assert "cannot read run file run.h5" in line

@@ -364,13 +364,20 @@ def closed_form(A: AnyArray, m: int, encoding: Spec) -> Theorem | None:
     return None
 
 
+def cited(encoding: Spec) -> str | None:
+    """Return the name of a theorem that an encoding declares and nothing here evaluates."""
+    theorem = ENCODINGS[encoding.name].traits.theorem
+    return f"{theorem} (not evaluated)" if isinstance(theorem, str) else None
+
+
 def _declared(
     A: AnyArray, m: int, name: str, theorem: Callable[[AnyArray, int, int], float] | str
 ) -> Theorem | None:
     """Return the bound that a user's encoding declares, where it applies."""
     if isinstance(theorem, str):  # the name of a theorem that is not evaluated here
         return None
-    declared = getattr(theorem, "__name__", "declared").replace("_", " ")
+    name_of = getattr(theorem, "__name__", "declared").replace("_", " ")
+    declared = "declared bound" if name_of.startswith("<") else name_of
 
     def bound(s: int) -> float:
         with blame(f"the theorem of encoding {name}"):

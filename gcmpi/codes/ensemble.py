@@ -53,8 +53,8 @@ class Ensemble:
     assignment: Spec = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.m < 1:
-            raise ValueError(f"m must be at least 1, not {self.m}")
+        if isinstance(self.m, bool) or not isinstance(self.m, int | np.integer) or self.m < 1:
+            raise ValueError(f"m must be a whole number of at least 1, not {self.m!r}")
         given = self.A if isinstance(self.A, str | Spec) or callable(self.A) else _matrix(self.A)
         assignment = spec_of(ASSIGNMENTS, given)
         object.__setattr__(self, "assignment", assignment)
@@ -63,6 +63,11 @@ class Ensemble:
         if self.odds is not None:
             object.__setattr__(self, "odds", np.asarray(self.odds, dtype=np.float64))
         Code(self.A, self.draw(seeds.generator(self.seed, seeds.CODE)), self.m)
+
+    @classmethod
+    def of(cls, code: Code) -> Ensemble:
+        """Return the ensemble that has this one code."""
+        return cls(code.A, code.m, code.B)
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Return the encoding matrix that `rng` gives, shape (m k, n)."""

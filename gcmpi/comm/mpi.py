@@ -115,8 +115,9 @@ class World:
 
         An exception that ended one rank only would leave the others waiting for ever.
         """
-        print(f"gcmpi: rank {self.rank} failed, ending all ranks", file=sys.stderr)
-        traceback.print_exception(error)
+        told = traceback.format_exception(error)
+        last = f"gcmpi: rank {self.rank} failed, ending all ranks: {told[-1]}"
+        print("".join(told) + last, end="", file=sys.stderr)
         self.abort(1)
 
 

@@ -184,6 +184,14 @@ def complain(prog: str, error: Exception | str, traceback: bool = False) -> None
     print(f"{prog.removeprefix('python -m ')}: {text}", file=sys.stderr, flush=True)
 
 
+def refuse_ranks(prog: str) -> bool:
+    """Say, by one rank, that a command is not for many ranks; returns whether there are many."""
+    rank, ranks = environment.launched()
+    if ranks > 1 and rank == 0:
+        complain(prog, f"this command runs in one process: leave out mpirun -n {ranks}")
+    return ranks > 1
+
+
 def announce(what: str = "") -> None:
     """Say on standard error that the work starts, before anything slow is imported.
 

@@ -14,8 +14,9 @@ At the end it prints one table: load, bytes, times, gradient error, accuracy, ti
 accuracy, and its ratio to the first competitor's, paired by seed.
 
 All competitors run on the same seeds, and so on the same data, initial parameters and straggler
-trace; within a seed their order is shuffled. A run whose file is complete is not run again: the
-same command goes on after an interruption. What a failed run printed is kept beside its file.
+trace; within a seed their order is shuffled. A run whose file is complete is not run again, unless
+a part of your own has changed since: the same command goes on after an interruption. What a failed
+run printed is kept beside its file.
 
 Heavy modules are imported where they are used: the command line is read before.
 """
@@ -59,8 +60,8 @@ The file names what is compared and how often:
     [runs.baseline]
     encoding = "stacked"
 
-All competitors run on the same seeds. A run whose file is complete is not run again. At the end
-one table compares them, paired by seed."""
+All competitors run on the same seeds. A run whose file is complete is not run again, unless
+a part of your own has changed since. At the end one table compares them, paired by seed."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,20 @@ class Job:
 
     @property
     def complete(self) -> bool:
-        """Whether its file says that this very experiment was run to the end."""
-        from gcmpi import records as recording
+        """Whether its file says that this very experiment was run to the end.
+
+        A run whose own parts have another content now is not complete: its numbers are old.
+        """
+        from gcmpi import records
         from gcmpi.experiments.experiment import Experiment
 
         try:
-            file = recording.read(self.output)
+            file = records.read(self.output)
             same = Experiment.from_toml(file.experiment) == self.experiment
         except ValueError:
             return False
-        return same and file.status == "complete"
+        current = not file.changed(self.experiment.own)
+        return same and current and file.status == "complete"
 
     @property
     def figures(self) -> Figures:
@@ -99,8 +104,8 @@ class Job:
 
     def command(self, launcher: str) -> list[str]:
         """Return the command line; {ranks} in the launcher is replaced."""
-        lines = (line.strip().replace('"', "") for line in self.experiment.differences)
-        settings = [f"--set={line.replace(' = ', '=', 1)}" for line in lines]
+        changed = tomllib.loads("".join(self.experiment.differences))
+        settings = [f"--set={name}={value}" for name, value in changed.items()]
         start = shlex.split(launcher.format(ranks=self.ranks))
         train = [sys.executable, "-m", "gcmpi.train", "--overwrite", f"--output={self.output}"]
         return [*start, *train, *settings]
@@ -267,7 +272,13 @@ def compare(jobs: list[Job], names: list[str]) -> str:
 
     runs = [(job.name, job.experiment.seed, job.figures) for job in jobs]
     table = comparison.table(runs, names)
-    return f"{table}\n# medians over the seeds; run files in {jobs[0].output.parent}"
+    return (
+        f"{table}\n"
+        "# medians over the seeds; up: received by the server in an iteration; load: the part of "
+        "the data\n# that the busiest worker holds; to target: training time until the target "
+        f"accuracy, paired\n# by seed with {names[0]}, the first; never: the target was not "
+        f"reached. Run files in {jobs[0].output.parent}"
+    )
 
 
 def sweep(options: argparse.Namespace) -> int:
@@ -303,7 +314,10 @@ def main(argv: list[str] | None = None) -> int:
     environment.one_blas_thread()
     prog, traceback = parsing.prog("sweep"), parsing.TRACEBACK in argv
     try:
-        return sweep(parser().parse_args(argv))
+        options = parser().parse_args(argv)
+        if parsing.refuse_ranks(prog):  # each would start ranks of its own
+            return USAGE
+        return sweep(options)
     except (ValueError, MemoryError, OSError) as error:
         parsing.complain(prog, error, traceback)
     except KeyboardInterrupt:

@@ -79,8 +79,8 @@ class CompletedRun(Mapping[str, AnyArray]):
 
     @property
     def valid(self) -> bool:
-        """Whether every audit found what the code promises, and the loss is finite."""
-        return not self.problems
+        """Whether the run did not fail, every audit was passed, and the loss is finite."""
+        return self.status != "failed" and not self.problems
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the run file (HDF5) and return its path.

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from gcmpi.codes.code import Code
 from gcmpi.codes.ensemble import Ensemble, spec_of
 from gcmpi.formats import WireType
 from gcmpi.learning import batches, datasets
 from gcmpi.registry import REGISTRIES, Source, Spec
+from gcmpi.sentences import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Experiment:
     Attributes
     ----------
     code
-        A `gcmpi.Ensemble` in place of assignment, encoding and m; never both.
+        A `gcmpi.Ensemble`, or one `gcmpi.Code`, in place of assignment, encoding and m; never both.
     assignment, encoding, m
         The code: which worker holds which subset, what it sends, and that in d/m numbers.
     switch
@@ -91,13 +92,32 @@ class Experiment:
     audit_every: int = 10
     target_accuracy: float = 0.0
     warmup: int = 3
-    code: InitVar[Ensemble | None] = None
+    code: InitVar[Ensemble | Code | None] = None
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, code: Ensemble | None = None, **settings: Any) -> None: ...
+        def __init__(self, *, code: Ensemble | Code | None = None, **settings: Any) -> None: ...
 
-    def __post_init__(self, code: Ensemble | None) -> None:
+    def __new__(cls, *_: object, **settings: object) -> Experiment:
+        """Refuse settings that do not exist, with a guess what was meant.
+
+        Raises
+        ------
+        ValueError
+            Also where code stands beside what it replaces.
+        """
+        for name in settings:
+            if name not in cls.__dataclass_fields__:
+                raise ValueError(_unknown(name, cls.__dataclass_fields__))
+        beside = sorted(settings.keys() & {"assignment", "encoding", "m"})
+        if settings.get("code") is not None and beside:
+            raise ValueError(
+                f"give code= or assignment=, encoding= and m=, not both: {', '.join(beside)} "
+                f"{'stands' if len(beside) == 1 else 'stand'} beside the code"
+            )
+        return super().__new__(cls)
+
+    def __post_init__(self, code: Ensemble | Code | None) -> None:
         object.__setattr__(self, "batch", batches.canonical(self.batch))
         if code is not None:
             self._take(code)
@@ -105,6 +125,8 @@ class Experiment:
             object.__setattr__(self, "dataset", datasets.canonical(self.dataset))
         for name, registry in REGISTRIES.items():
             object.__setattr__(self, name, str(spec_of(registry, getattr(self, name))))
+        for name, kind in _KINDS.items():
+            object.__setattr__(self, name, _typed(name, getattr(self, name), kind))
         for name, least in (("m", 1), ("iterations", 1), ("audit_every", 1), ("seed", 0)):
             value = getattr(self, name)
             if value < least:
@@ -116,16 +138,15 @@ class Experiment:
         if self.warmup < 0:
             raise ValueError(f"warmup must be at least 0, not {self.warmup}")
 
-    def _take(self, code: Ensemble) -> None:
+    def _take(self, code: Ensemble | Code) -> None:
         """Use an ensemble's assignment, encoding and m."""
-        taken = {"assignment": code.assignment, "encoding": code.encoding, "m": code.m}
+        ensemble = code if isinstance(code, Ensemble) else Ensemble.of(code)
+        taken = {
+            "assignment": ensemble.assignment,
+            "encoding": ensemble.encoding,
+            "m": ensemble.m,
+        }
         for name, value in taken.items():
-            given, default = getattr(self, name), type(self).__dataclass_fields__[name].default
-            if given not in (default, value, str(value)):
-                raise ValueError(
-                    f"give code= or assignment=, encoding= and m=, not both: {name}={given} stands "
-                    f"beside the code {code.name}"
-                )
             object.__setattr__(self, name, value)
 
     @property
@@ -150,9 +171,7 @@ class Experiment:
         checked = {}
         for name, value in settings.items():
             if name not in types:
-                close = difflib.get_close_matches(name, types, n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                raise ValueError(f"unknown setting {name!r}{hint}; settings are {', '.join(types)}")
+                raise ValueError(_unknown(name, types))
             checked[name] = _typed(name, value, types[name])
         return cls(**checked)
 
@@ -204,6 +223,12 @@ class Experiment:
         return f"{code}-m{self.m}".replace(":", "-").replace(",", "-").replace("=", "")
 
 
+def _unknown(name: str, known: Iterable[str]) -> str:
+    """Return the sentence about a setting that does not exist."""
+    names = list(known)
+    return f"unknown setting {name!r}{did_you_mean(name, names)}; settings are {', '.join(names)}"
+
+
 def flag(name: str) -> str:
     """Return the option of the command line that sets this."""
     return "--" + name.replace("_", "-")
@@ -242,3 +267,11 @@ def _joined(option: Any) -> str:
     if isinstance(option, list):
         return "+".join(str(item) for item in option)
     return str(option).lower() if isinstance(option, bool) else str(option)
+
+
+_KINDS = {
+    name: kind
+    for name, kind in typing.get_type_hints(Experiment).items()
+    if name not in (*REGISTRIES, "batch", "code")
+}
+"""The types of the settings that are no parts."""

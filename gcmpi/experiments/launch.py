@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from gcmpi import environment
 from gcmpi import records as recording
-from gcmpi.experiments import resume
+from gcmpi.experiments import resume as going_on
 from gcmpi.experiments.completed import CompletedRun
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.interrupt import Interrupt, Interrupted, WatchedExchange
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
     from gcmpi.comm.mpi import MpiExchange, World
 
 
+INTERRUPTED = 75
+"""Exit status of a job that was interrupted between its runs."""
+_interrupted: list[bool] = []
+PATIENCE = 10.0
+"""Seconds after which a rank says that it waits for others to start."""
+
+
 class RefusedError(ValueError):
     """An experiment that cannot be run as it was launched; the message is one sentence."""
 
@@ -42,6 +50,7 @@ def simulate(
     observer: Observer | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
+    resume: str | Path | None = None,
 ) -> CompletedRun:
     """Run an experiment in this process, all workers on a virtual clock.
 
@@ -57,17 +66,24 @@ def simulate(
         A run file to write at the end and at checkpoints; `CompletedRun.save` writes one later.
     overwrite
         Replace an output that exists.
+    resume
+        The file of an interrupted run of the same experiment: the run goes on there, exactly as if
+        it had not stopped. Only the number of iterations may differ.
 
     Raises
     ------
     ValueError
-        If parts do not fit together, data cannot be read, or the output exists.
+        If parts do not fit together, data cannot be read, the output exists, or the file to go on
+        with is of another experiment.
     """
-    environment.one_blas_thread()
-    path = _output(output, overwrite)
-    run = build(e, assignment_matrix(e))
-    surroundings = environment.describe([environment.place()], environment.SIMULATED)
-    return conduct(run, run.simulate(), surroundings, observer=observer, output=path)
+    with environment.single_blas_thread():
+        path, earlier = _files(output, overwrite, resume, e)
+        run = build(e, assignment_matrix(e))
+        exchange = run.simulate()
+        if earlier is not None:
+            going_on.check(run, earlier, exchange)
+        surroundings = environment.describe([environment.place()], environment.SIMULATED)
+        return conduct(run, exchange, surroundings, earlier=earlier, observer=observer, output=path)
 
 
 def launch(
@@ -76,16 +92,18 @@ def launch(
     observer: Observer | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
+    resume: str | Path | None = None,
 ) -> CompletedRun | None:
     """Run an experiment over MPI: ``mpirun -n RANKS python mine.py``.
 
     Every rank calls it with the same experiment. It may be called several times in one job. In a
-    single process it simulates and says so.
+    single process it simulates and says so. Ctrl-C, SIGTERM or USR1 end the run after the iteration
+    it is in: `status` is interrupted then, and another launch ends the job with status 75.
 
     Parameters
     ----------
-    e, observer, output, overwrite
-        As in `simulate`; observer and output are those of rank 0.
+    e, observer, output, overwrite, resume
+        As in `simulate`; observer and files are those of rank 0.
 
     Returns
     -------
@@ -106,26 +124,36 @@ def launch(
             file=sys.stderr,
             flush=True,
         )
-        return simulate(e, observer=observer, output=output, overwrite=overwrite)
+        return simulate(e, observer=observer, output=output, overwrite=overwrite, resume=resume)
     environment.one_blas_thread()
     interrupt = Interrupt()
     try:
         world = _world()
+        if _interrupted:
+            environment.complain("interrupted: no other run is started")
+            world.abort(INTERRUPTED)
         if world.rank:
             interrupt.leave_to_server()
             with _ending_all(world):
                 follow(world, e)
             return None
         try:
-            path = _output(output, overwrite)
-            run, exchange, places = lead(world, e)
+            with _refusing(world):
+                path, earlier = _files(output, overwrite, resume, e)
+            run, exchange, places = lead(world, e, earlier=earlier)
         except (ValueError, MemoryError) as error:
             raise RefusedError(words(error)) from error
         with _ending_all(world):
             surroundings = environment.describe(places, world.library)
             try:
                 completed = conduct(
-                    run, exchange, surroundings, observer=observer, output=path, interrupt=interrupt
+                    run,
+                    exchange,
+                    surroundings,
+                    earlier=earlier,
+                    observer=observer,
+                    output=path,
+                    interrupt=interrupt,
                 )
             except recording.TakenError as error:  # of another run that began at the same time
                 exchange.close()
@@ -133,6 +161,8 @@ def launch(
             if not exchange.close():
                 environment.complain("some workers did not answer at the end: the job ends here")
                 atexit.register(world.abort, 0)
+        if completed.status == "interrupted":
+            _interrupted.append(True)
         return completed
     finally:
         interrupt.restore()
@@ -140,12 +170,22 @@ def launch(
 
 @cache
 def _world() -> World:
-    """Start MPI; an exception that ends a rank ends all from now on."""
+    """Start MPI, which waits for all ranks; says so when it takes long."""
+    notice = threading.Timer(PATIENCE, _still_waiting)
+    notice.daemon = True
+    notice.start()
     from gcmpi.comm.mpi import World
 
-    world = World()
-    environment.end_all_with(world.abort)
-    return world
+    notice.cancel()
+
+    return World()
+
+
+def _still_waiting() -> None:
+    rank, ranks = environment.launched()
+    environment.complain(
+        f"rank {rank} waits in gcmpi.launch for the other ranks: each of the {ranks} must call it"
+    )
 
 
 @contextlib.contextmanager
@@ -175,19 +215,16 @@ def lead(
     from gcmpi.comm.mpi import MpiExchange
     from gcmpi.comm.reports import MpiReportExchange
 
-    try:
+    with _refusing(world):
         A = assignment_matrix(e)
         check_ranks(e, A.shape[1], world.size)
         run = build(e, A) if built is None else built
         if earlier is not None:
-            resume.check(run, earlier)
+            going_on.check(run, earlier)
         shared = run.shared
         parts = (world, shared.problem.d, shared.problem.dtype, shared.wires)
         make = partial(MpiReportExchange, codes=shared.codes) if shared.codes.reported else None
         exchange: MpiExchange = (make or MpiExchange)(*parts)
-    except (ValueError, MemoryError):
-        refuse(world)
-        raise
     world.hand_out((e.toml, shared, rows) for rows in run.shards())
     answers = [world.receive(rank) for rank in range(1, world.size)]
     refused = [(rank, said) for rank, said in enumerate(answers, 1) if isinstance(said, str)]
@@ -197,6 +234,16 @@ def lead(
         rank, said = refused[0]
         raise OwnPartError(f"rank {rank} (worker {rank - 1}): {said}")
     return run, exchange, [environment.place(), *answers]
+
+
+@contextlib.contextmanager
+def _refusing(world: World) -> Iterator[None]:
+    """Tell the workers that there is no run when rank 0 fails before it begins."""
+    try:
+        yield
+    except BaseException:
+        refuse(world)
+        raise
 
 
 def refuse(world: World) -> None:
@@ -246,7 +293,7 @@ def conduct(
     if earlier is not None:
         description = description.resume(earlier)
         record = recording.Record(run.A.shape[1], earlier.columns)
-        state = resume.start(run, earlier, exchange)
+        state = going_on.start(run, earlier, exchange)
     recorder = RunRecorder(
         run,
         exchange,
@@ -266,6 +313,30 @@ def conduct(
         recorder.save("failed")
         raise
     return recorder.completed()
+
+
+def _files(
+    output: str | Path | None, overwrite: bool, resume: str | Path | None, e: Experiment
+) -> tuple[Output | None, recording.RunFile | None]:
+    """Return the run file to write, and the run to go on with."""
+    if resume is None:
+        return _output(output, overwrite), None
+    if output is not None:
+        raise ValueError(f"resume={resume} goes on in that file: leave out output")
+    earlier = recording.read(Path(resume))
+    before = {line for line in earlier.experiment.splitlines() if "iterations" not in line}
+    now = {line for line in e.toml.splitlines() if "iterations" not in line}
+    if before != now:
+        there, here = sorted(before - now), sorted(now - before)
+        raise ValueError(
+            f"{resume} is of another experiment ({'; '.join(there)} there, {'; '.join(here)} "
+            "here): only the number of iterations may differ"
+        )
+    if earlier.state.t >= e.iterations:
+        raise ValueError(
+            f"{resume} has {earlier.state.t} iterations already: give more to go on with"
+        )
+    return Output(Path(resume), "replace"), earlier
 
 
 def _output(output: str | Path | None, overwrite: bool) -> Output | None:

@@ -108,13 +108,15 @@ class RunRecorder:
     def save(self, status: str) -> CompletedRun:
         """Return the run so far, and write its file if it has one."""
         self._state = self._state.with_exchange(self._exchange)
-        run = self._so_far(status)
-        if self.path is not None:
-            if writer(self.path) not in (self._description.writer, None):
-                mine = recording.free(self.path)
-                environment.complain(f"{self.path} is another run's by now: this run is in {mine}")
-                self.path = mine
-            run.save(self.path, overwrite=True)
+        while self.path is not None:
+            mine = writer(self.path) == self._description.writer
+            try:
+                self._so_far(status).save(self.path, overwrite=mine)
+            except recording.TakenError:
+                other, self.path = self.path, recording.free(self.path)
+                environment.complain(f"{other} is another run's by now: this run is in {self.path}")
+            else:
+                break
         return self._so_far(status)
 
     def _so_far(self, status: str) -> CompletedRun:

@@ -8,6 +8,8 @@ from gcmpi.experiments.run import Run
 from gcmpi.records import RunFile
 from gcmpi.training import Exchange, State
 
+MAY_DIFFER = "the resumed run may differ from an uninterrupted one"
+
 
 def check(run: Run, earlier: RunFile, exchange: Exchange | None = None) -> None:
     """Refuse a state that the parts of a run do not take.
@@ -53,13 +55,18 @@ def start(run: Run, earlier: RunFile, exchange: Exchange) -> State:
 
 
 def notes(run: Run, earlier: RunFile | None) -> list[str]:
-    """Say why going on is not exact, a sentence each; nothing where it is."""
+    """Say why a resume may not be exact, a sentence each; nothing where it is."""
     if earlier is None or not earlier.state.t:
         return []
     if not earlier.whole:
         return [
-            "the run file is of an older version, without what wait rule, compression and answers "
-            "on their way were at: going on is not the same as not having stopped"
+            "an older version wrote the run file, and kept neither what wait rule and compression "
+            f"remembered nor the answers that were on their way: {MAY_DIFFER}"
+        ]
+    if earlier.status == "failed":
+        return [
+            f"the run failed, and workers may have done a part of iteration {earlier.state.t}, "
+            f"which is done again: {MAY_DIFFER}"
         ]
     e, wire = run.experiment, run.shared.wire
     parts = {
@@ -68,7 +75,7 @@ def notes(run: Run, earlier: RunFile | None) -> list[str]:
         f"compression {e.compression}": wire,
     }
     said = [
-        f"{name} shows no `state`: going on is exact only if it remembers nothing"
+        f"{name} shows no `state`: unless it remembers nothing, {MAY_DIFFER}"
         for name, part in parts.items()
         if not getattr(part, "restorable", True)
     ]
@@ -78,6 +85,6 @@ def notes(run: Run, earlier: RunFile | None) -> list[str]:
         if lost:
             said.append(
                 f"what compression left out on workers {', '.join(map(str, lost))} is not in the "
-                "file, because they were busy: going on is not the same as not having stopped"
+                f"file, because they were busy: {MAY_DIFFER}"
             )
     return said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from gcmpi.comm.simulated_reports import SimulatedReportExchange
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.formats import storage
 from gcmpi.importing import blame
-from gcmpi.learning import Dataset, datasets, load
+from gcmpi.learning import Dataset, datasets, in_memory, load
 from gcmpi.learning.batches import Sampling
 from gcmpi.learning.gradients import check
 from gcmpi.learning.optimizers import Optimizer
@@ -149,6 +150,7 @@ class Run:
             e.audit_every,
             e.iterations - 1,
             self.shared.sampling,
+            self.theta,
         )
 
     def shards(self) -> Iterator[Shard]:
@@ -215,7 +217,8 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
     sampling.check([rows.stop - rows.start for rows in slices])
     problem = complete(PROBLEMS.build(e.problem, **_of_rows(e, dataset)), e.dtype)
     with blame(f"problem {e.problem}"):
-        check(problem, dataset.X[:1], dataset.y[:1])
+        for row in _telling_rows(dataset):
+            check(problem, dataset.X[row], dataset.y[row])
     if e.m > problem.d:
         raise ValueError(
             f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
@@ -243,10 +246,20 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
         )
         for m, codes in books.items()
     }
-    run = Run(e, Shared(problem, schemes, stragglers, sampling, recipes), dataset)
+    used = ("encoding", "problem", "stragglers", "compression")
+    own = e.own
+    contents = [(name, getattr(e, name), own[name].sha256) for name in used if name in own]
+    run = Run(e, Shared(problem, schemes, stragglers, sampling, recipes, contents), dataset)
     _ = run.switch  # refuses impossible options
     _try_out(run)
     return run
+
+
+def _telling_rows(dataset: Dataset) -> list[slice]:
+    """Return the first row, and one with the last label, which a model must know too."""
+    labels = in_memory(dataset.y) if dataset.classes else np.zeros(1)
+    last = int(labels.argmax())
+    return [slice(0, 1)] + ([slice(last, last + 1)] if last else [])
 
 
 def _of_rows(e: Experiment, dataset: Dataset) -> dict[str, Any]:
@@ -286,7 +299,9 @@ def _try_out(run: Run) -> None:
         with trying("wait"):
             rule, code = run.rule, shared.codes.code(0)
             rule.begin(code)
-            rule.remaining(np.zeros(code.n, dtype=np.bool_), 0.0)
+            nobody, elapsed = np.zeros(code.n, dtype=np.bool_), 0.0
+            while 0 < (left := rule.remaining(nobody, elapsed)) < math.inf:
+                elapsed += left
     if "optimizer" in own:
         with trying("optimizer"):
             theta = run.theta

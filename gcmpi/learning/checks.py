@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -271,10 +270,14 @@ def _pixels(extent: Extent) -> bool:
     return extent.low >= 0 and least < extent.high <= 255
 
 
-@lru_cache(maxsize=64)
+_warned: set[str] = set()
+
+
 def warn(text: str) -> None:
     """Print a warning, once in a process."""
-    print(f"gcmpi: {text}", file=sys.stderr)
+    if text not in _warned:
+        _warned.add(text)
+        print(f"gcmpi: {text}", file=sys.stderr)
 
 
 def standardised(X: AnyArray, X_test: AnyArray) -> tuple[AnyArray, AnyArray]:

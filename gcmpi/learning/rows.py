@@ -30,7 +30,7 @@ class Dataset:
     y : (N,) or (N, c)
         Labels 0 to classes - 1, whole numbers; or floats, the targets of a regression.
     X_test, y_test
-        AnyRows that no worker sees.
+        Rows that no worker sees.
     classes
         The number of classes; 0 where targets are numbers.
 
@@ -116,7 +116,7 @@ def partition(rows: int, k: int) -> list[slice]:
 def prepare(X: AnyRows, dtype: npt.DTypeLike) -> AnyArray:
     """Return rows as floating-point numbers; integers are taken for pixels, 0 to 255.
 
-    AnyRows that lie in a file are read.
+    Rows that lie in a file are read.
     """
     dtype = np.dtype(dtype)
     kind = X.dtype
@@ -130,7 +130,7 @@ def prepare(X: AnyRows, dtype: npt.DTypeLike) -> AnyArray:
 def prepared(X: AnyRows, dtype: npt.DTypeLike) -> AnyArray | Lazy:
     """Return what gives prepared rows by ``[slice]``.
 
-    AnyRows in memory are prepared once; rows in a file are read and prepared each time, so that no
+    Rows in memory are prepared once; rows in a file are read and prepared each time, so that no
     more of them are in memory than were asked for.
     """
     if isinstance(X, StoredRows):

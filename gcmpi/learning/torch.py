@@ -151,7 +151,10 @@ class TorchProblem:
 
     def module(self, theta: AnyArray) -> torch.nn.Module:
         """Return a network with these parameters, on the CPU and in evaluation mode."""
-        module = _module(self.build, self.dtype, 0)
+        theta = np.asarray(theta)
+        if theta.shape != (self.d,):
+            raise ValueError(f"theta must have shape (d,) = ({self.d},), not {theta.shape}")
+        module = _module(self.build, theta.dtype, 0)
         _fill(module, theta)
         return module.eval()
 
@@ -259,12 +262,22 @@ class _Network:
             after += [torch.cuda.get_rng_state(self.device)] if cuda else []
         self.draws = any(not torch.equal(a, b) for a, b in zip(states, after, strict=True))
         outputs = self.outputs(X)
+        if isinstance(loss, type):
+            made = f"{loss.__name__}(reduction='sum')"
+            raise ValueError(f"the loss is a class: give an object of it, {made}")
         once = loss(outputs, Y)
         twice = loss(torch.cat([outputs, outputs]), torch.cat([Y, Y]))
         if twice.numel() != 1:
             raise ValueError(
                 "the loss of a torch problem must be one number, not shape "
                 f"{tuple(twice.shape)} for two rows: {SUM}"
+            )
+        size, excess = abs(float(twice)), abs(float(twice - 2 * once))
+        if Y.is_floating_point() and outputs.shape != Y.shape and excess > 1e-3 * size:
+            raise ValueError(
+                f"for a row the network gives outputs of shape {tuple(outputs.shape[1:])}, but its "
+                f"target has shape {tuple(Y.shape[1:])}, and the loss mixes rows: end the network "
+                "with nn.Flatten(0), or give targets of the shape of the outputs"
             )
         if 0 < abs(float(twice)) and abs(float(twice - once)) <= 1e-3 * abs(float(twice)):
             raise ValueError(
@@ -286,6 +299,12 @@ def _torch() -> Any:
 def _module(build: Callable[[], Any], dtype: np.dtype[Any], seed: int) -> Any:
     """Build a network with torch's generator seeded, and leave the generator as it was."""
     torch = _torch()
+    if isinstance(build, torch.nn.Module):
+        name = type(build).__name__
+        raise ValueError(  # as all wrong input
+            f"a torch problem needs something that builds the network, not the network itself: "
+            f"give the class ({name}), or lambda: {name}(...), without calling it"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         module = build()

@@ -58,9 +58,12 @@ class Description:
     def resume(self, earlier: RunFile) -> Description:
         """Return the description of a run that goes on here; it keeps where it was started."""
         here = {**self.environment, "iteration": str(earlier.state.t)}
+        for setting, source in self.own.items():
+            here[f"own_{setting}_sha256"] = source.sha256
         return dataclasses.replace(
             self,
             created=earlier.created,
+            own=earlier.own or self.own,
             environment=earlier.environment,
             resumed=(*earlier.resumed, here),
         )
@@ -132,7 +135,7 @@ def claim(temporary: Path, path: Path) -> None:
     OSError
         If it cannot be done.
     """
-    taken = TakenError(f"{path} exists: give another name, or overwrite=True to replace it")
+    taken = TakenError(f"{path} exists: give another name, or overwrite=True (--overwrite)")
     try:
         path.hardlink_to(temporary)
     except FileExistsError:

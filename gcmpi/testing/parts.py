@@ -83,7 +83,14 @@ class Own:
                     f"{', '.join(supplied) or 'nothing'}: give {key!r} a default, or pass "
                     f"functools.partial(..., {key}=...)"
                 )
-        return self.function(**given, **self.options)
+        try:
+            return self.function(**given, **self.options)
+        except (ValueError, AssertionError):  # a refusal, which the checks understand
+            raise
+        except Exception as error:
+            raise Place(self.what).broken(
+                "runs", f"the call raised {type(error).__name__}: {error}"
+            ) from error
 
 
 def part(registry: Registry, value: object, ready: Iterable[str] = ()) -> Own:

@@ -5,7 +5,7 @@
 with a virtual clock.
 """
 
-from gcmpi.training.iteration import FIELDS, Audit, Decoding, Field, Iteration
+from gcmpi.training.iteration import FIELDS, Audit, Decoding, Field, Iteration, Outcome
 from gcmpi.training.loop import Auditor, GradientAudit, Recorder, Stopwatch, train
 from gcmpi.training.messages import Exchange, Link, Message, Replies, Report, all_or_none
 from gcmpi.training.scheme import Recipe, Scheme, Shared
@@ -14,6 +14,6 @@ from gcmpi.training.worker import Shard, Worker, shard, work
 
 __all__ = [
     "FIELDS", "Audit", "Auditor", "Decoding", "Exchange", "Field", "GradientAudit", "Iteration",
-    "Link", "Message", "Moving", "Recipe", "Recorder", "Replies", "Report", "Scheme", "Shard",
-    "Shared", "State", "Stopwatch", "Worker", "all_or_none", "shard", "train", "work",
+    "Link", "Message", "Moving", "Outcome", "Recipe", "Recorder", "Replies", "Report", "Scheme",
+    "Shard", "Shared", "State", "Stopwatch", "Worker", "all_or_none", "shard", "train", "work",
 ]  # fmt: skip

@@ -1,12 +1,13 @@
 """The row of an iteration, whose fields are the columns of a run file.
 
-A new column is a field of `Iteration` and its value in `Iteration.of`, nothing else.
+A new column is a field of `Iteration` with its value, nothing else.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -86,7 +87,34 @@ class Field:
     name: str = ""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What an iteration came to.
+
+    Attributes
+    ----------
+    before, after
+        Where training stood.
+    decoding, audit
+        The gradient, and the truth about it.
+    seconds
+        What decode and update took.
+    """
+
+    before: State
+    after: State
+    decoding: Decoding
+    audit: Audit
+    seconds: Mapping[str, float]
+
+    @property
+    def replies(self) -> Replies:
+        """What the workers sent."""
+        return self.decoding.replies
+
+
 def column(
+    of: Callable[[Outcome], Any],
     long_name: str,
     units: str = "1",
     dtype: str = "f8",
@@ -99,11 +127,13 @@ def column(
 
     Parameters
     ----------
+    of
+        Its value.
     options
         What `dataclasses.field` takes.
     """
     described = Field(long_name, units, dtype, by_worker, name)
-    return dataclasses.field(metadata={"column": described}, **options)
+    return dataclasses.field(metadata={"column": (of, described)}, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,98 +149,104 @@ class Iteration:
     """
 
     iteration: int
-    m: int = column("communication reduction: messages of d/m numbers", dtype="i8")
-    seconds: float = column("training time up to the end of the iteration, without audits", "s")
-    loss: float = column("mean training loss after the iteration")
-    accuracy: float = column("test accuracy after the iteration")
+    m: int = column(
+        lambda x: x.decoding.scheme.m,
+        "communication reduction: messages of d/m numbers",
+        dtype="i8",
+    )
+    seconds: float = column(
+        lambda x: x.after.seconds,
+        "training time up to the end of the iteration, without audits",
+        "s",
+    )
+    loss: float = column(lambda x: x.audit.loss, "mean training loss after the iteration")
+    accuracy: float = column(lambda x: x.audit.accuracy, "test accuracy after the iteration")
     gradient_error: float = column(
-        "relative error of the gradient, ||g_hat - g|| / ||g||, g over the rows that were used"
+        lambda x: x.audit.error,
+        "relative error of the gradient, ||g_hat - g|| / ||g||, g over the rows that were used",
     )
     full_gradient_error: float = column(
-        "relative error against the gradient over all rows, mini-batch or not"
+        lambda x: x.audit.full_error,
+        "relative error against the gradient over all rows, mini-batch or not",
     )
-    approximation_error: float = column("||B R - F||_F^2, between 0 and m k")
-    divisor: float = column("what the decoded gradient was divided by (alpha)")
+    approximation_error: float = column(
+        lambda x: x.decoding.code.residual(x.decoding.R), "||B R - F||_F^2, between 0 and m k"
+    )
+    divisor: float = column(
+        lambda x: x.decoding.divisor, "what the decoded gradient was divided by (alpha)"
+    )
     check: int = column(
-        "decoded gradient is what the code promises: 1 yes, 0 no, 255 not audited", dtype="u1"
+        lambda x: x.audit.check,
+        "decoded gradient is what the code promises: 1 yes, 0 no, 255 not audited",
+        dtype="u1",
     )
-    survivors: BoolArray = column("answer in time", dtype="u1", by_worker=True)
-    finished: IntArray = column("subsets finished when waiting ended", dtype="i4", by_worker=True)
+    survivors: BoolArray = column(
+        lambda x: x.replies.survivors, "answer in time", dtype="u1", by_worker=True
+    )
+    finished: IntArray = column(
+        lambda x: x.decoding.report.finished,
+        "subsets finished when waiting ended",
+        dtype="i4",
+        by_worker=True,
+    )
     arrival_seconds: Array = column(
-        "answer's arrival, from the iteration's start", "s", by_worker=True
+        lambda x: x.replies.arrival_seconds,
+        "answer's arrival, from the iteration's start",
+        "s",
+        by_worker=True,
     )
     late: list[tuple[int, int, float]] = column(
+        lambda x: x.replies.late,
         "arrival of an answer that was too late",
         "s",
         by_worker=True,
         name="late_seconds",
         default_factory=list,
     )
-    compute_seconds: Array = column("worker's gradients", "s", by_worker=True)
-    encode_seconds: Array = column("worker's encoding", "s", by_worker=True)
-    delay_seconds: Array = column("worker's delay by the straggler model", "s", by_worker=True)
-    exchange_seconds: float = column("from the first send to the end of waiting", "s")
-    decode_seconds: float = column("drawing the code and decoding", "s")
-    update_seconds: float = column("optimizer", "s")
-    bytes_up: int = column("received from workers", "byte", "i8")
-    bytes_down: int = column("sent to workers", "byte", "i8")
-    stale_messages: int = column("answers to earlier iterations, dropped", dtype="i8")
-    warmup: bool = column("left out of timing tables", dtype="u1")
+    compute_seconds: Array = column(
+        lambda x: x.replies.compute_seconds, "worker's gradients", "s", by_worker=True
+    )
+    encode_seconds: Array = column(
+        lambda x: x.replies.encode_seconds, "worker's encoding", "s", by_worker=True
+    )
+    delay_seconds: Array = column(
+        lambda x: x.replies.delay_seconds,
+        "worker's delay by the straggler model",
+        "s",
+        by_worker=True,
+    )
+    exchange_seconds: float = column(
+        lambda x: x.replies.exchange_seconds, "from the first send to the end of waiting", "s"
+    )
+    decode_seconds: float = column(
+        lambda x: x.seconds["decode"], "drawing the code and decoding", "s"
+    )
+    update_seconds: float = column(lambda x: x.seconds["update"], "optimizer", "s")
+    bytes_up: int = column(lambda x: x.replies.bytes_up, "received from workers", "byte", "i8")
+    bytes_down: int = column(lambda x: x.replies.bytes_down, "sent to workers", "byte", "i8")
+    stale_messages: int = column(
+        lambda x: len(x.replies.late), "answers to earlier iterations, dropped", dtype="i8"
+    )
+    warmup: bool = column(lambda x: x.before.warming_up, "left out of timing tables", dtype="u1")
 
     @classmethod
-    def of(
-        cls,
-        before: State,
-        after: State,
-        decoding: Decoding,
-        audit: Audit,
-        seconds: Mapping[str, float],
-    ) -> Iteration:
-        """Return the row of the iteration between two states.
-
-        Parameters
-        ----------
-        seconds
-            What decode and update took.
-        """
-        replies = decoding.replies
-        return cls(
-            iteration=before.t,
-            m=decoding.scheme.m,
-            seconds=after.seconds,
-            loss=audit.loss,
-            accuracy=audit.accuracy,
-            gradient_error=audit.error,
-            full_gradient_error=audit.full_error,
-            approximation_error=decoding.code.residual(decoding.R),
-            divisor=decoding.divisor,
-            check=audit.check,
-            survivors=replies.survivors,
-            finished=decoding.report.finished,
-            arrival_seconds=replies.arrival_seconds,
-            late=replies.late,
-            compute_seconds=replies.compute_seconds,
-            encode_seconds=replies.encode_seconds,
-            delay_seconds=replies.delay_seconds,
-            exchange_seconds=replies.exchange_seconds,
-            decode_seconds=seconds["decode"],
-            update_seconds=seconds["update"],
-            bytes_up=replies.bytes_up,
-            bytes_down=replies.bytes_down,
-            stale_messages=len(replies.late),
-            warmup=before.warming_up,
-        )
+    def of(cls, outcome: Outcome) -> Iteration:
+        """Return the row of an iteration."""
+        values = {name: of(outcome) for name, (of, _) in _described().items()}
+        return cls(iteration=outcome.before.t, **values)
 
 
-def _columns() -> dict[str, Field]:
-    """Return the columns by name, in the order of the fields."""
-    described = {
+@functools.cache
+def _described() -> dict[str, tuple[Callable[[Outcome], Any], Field]]:
+    """Return the value of each column and what it is, by the name of the field."""
+    return {
         field.name: field.metadata["column"]
         for field in dataclasses.fields(Iteration)
         if "column" in field.metadata
     }
-    return {field.name or name: field for name, field in described.items()}
 
 
-FIELDS: Mapping[str, Field] = _columns()
+FIELDS: Mapping[str, Field] = {
+    described.name or name: described for name, (_, described) in _described().items()
+}
 """The columns by name; the scale `iteration` aside."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
 from gcmpi.codes.code import Code, combine
-from gcmpi.training.iteration import Audit, Decoding, Iteration
+from gcmpi.training.iteration import Audit, Decoding, Iteration, Outcome
 from gcmpi.training.messages import Exchange, Replies
 from gcmpi.training.scheme import Scheme
 from gcmpi.training.state import Moving, State
@@ -44,7 +44,8 @@ def train(run: Run, exchange: Exchange, state: State, record: Recorder) -> State
         audit = inspect(run.auditor, state, theta, decoding)  # untimed
         learn(parts, decoding)
         before, state = state, parts.after(state, theta, replies.exchange_seconds + clock.own)
-        record.append(Iteration.of(before, state, decoding, audit, clock.seconds), state)
+        outcome = Outcome(before, state, decoding, audit, clock.seconds)
+        record.append(Iteration.of(outcome), state)
     return state.with_exchange(exchange)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,6 +101,9 @@ class Shared:
         The rows of mini-batches, and the generators of models that draw.
     recipes
         By setting, how each rank makes those parts that are a user's own.
+    contents
+        The user's own parts that workers use, and the SHA-256 of the file each comes from on the
+        server: another content elsewhere is refused.
     """
 
     problem: Problem
@@ -108,6 +111,7 @@ class Shared:
     stragglers: StragglerModel
     sampling: Sampling = EVERYTHING
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    contents: Sequence[tuple[str, str, str]] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the recipes make, and the decoders."""
@@ -124,6 +128,13 @@ class Shared:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make what was left out."""
         recipes, d = state["recipes"], state.pop("d")
+        for setting, text, sha256 in state["contents"]:
+            source = REGISTRIES[setting].source(text)
+            if source is not None and source.sha256 != sha256:
+                raise OwnPartError(
+                    f"{setting} {text}: {source.file} has another content on this rank than on the "
+                    "server: all ranks must import the same file"
+                )
         for name in recipes.keys() & {"problem", "stragglers"}:
             state[name] = recipes[name].make()
         if state["problem"].d != d:

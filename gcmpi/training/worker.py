@@ -24,7 +24,7 @@ class Shard:
     Attributes
     ----------
     X, y : (r, *shape), (r,)
-        AnyRows and targets of its subsets, one subset after the other, as in the data set.
+        Rows and targets of its subsets, one subset after the other, as in the data set.
     sizes
         How many rows each of its subsets has.
     scale

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gcmpi import seeds
 from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
 from gcmpi.codes import bounds
+from gcmpi.codes.code import Code
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors.engine import ErrorEngine
 from gcmpi.codes.errors.sampling import Progress, Source, Summary, sample, sample_from
@@ -73,7 +74,7 @@ class Curve:
 
 
 def curve(
-    code: Ensemble,
+    code: Ensemble | Code,
     stragglers: Sequence[int],
     *,
     sets: int = 1000,
@@ -86,7 +87,7 @@ def curve(
     Parameters
     ----------
     code
-        An assignment, an encoding and m.
+        An assignment, an encoding and m; or one code.
     stragglers
         Straggler counts, 0 to n.
     sets, draws
@@ -102,6 +103,7 @@ def curve(
     ValueError
         If a count, draws or sets is out of range.
     """
+    code = Ensemble.of(code) if isinstance(code, Code) else code
     A, m, spec, draw, counts = code.A, code.m, code.encoding, code.draw, list(stragglers)
 
     def rng() -> np.random.Generator:
@@ -110,7 +112,7 @@ def curve(
     errors = sample(draw, m, counts, rng(), draws=draws, sets=sets, progress=progress)
     upper: Sequence[Summary | None] = [None] * len(counts)
     closed = bounds.closed_form(A, m, spec)
-    name = closed.name if closed else None
+    name = closed.name if closed else bounds.cited(spec)
     if closed:
         values = [closed.bound(s) for s in counts]
         upper = [Summary(value, 0.0, value, (), exhaustive=True) for value in values]

@@ -235,6 +235,8 @@ def main(argv: list[str] | None = None) -> int:
     environment.one_blas_thread()  # the matrices are small, and there are many
     try:
         options = parser().parse_args(argv)
+        if parsing.refuse_ranks(parsing.prog("codes")):
+            return USAGE
         from gcmpi.commands.codes.commands import COMMANDS
         from gcmpi.commands.codes.output import check_plot
 

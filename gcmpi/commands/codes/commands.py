@@ -70,7 +70,8 @@ def show(options: argparse.Namespace) -> None:
         print(f"{name:<{max(map(len, facts))}}  {value}")
     theorem = bounds.closed_form(A, m, choice.encoding)
     print("\n# bounds: for the mean of Err_S over S, below for any encoding, above ", end="")
-    print(f"by {theorem.name}" if theorem else "by no closed form", end="; for the worst S\n")
+    name = theorem.name if theorem else bounds.cited(choice.encoding) or "no closed form"
+    print(f"by {name}", end="; for the worst S\n")
     rows = [
         (
             s,

@@ -38,7 +38,7 @@ def run_server(
 
     notes = (*request.notes, *resume.notes(run, request.earlier))
     print(report.header(run, surroundings, notes), end="")
-    progress = report.Progress(sys.stdout, request.experiment.iterations)
+    progress = report.Progress(sys.stdout, request.experiment.iterations, run.shared.problem.metric)
     progress.begin()
     completed = conduct(
         run,

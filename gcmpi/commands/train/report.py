@@ -49,8 +49,7 @@ def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) 
         f"{e.optimizer}, {e.iterations} iterations",
         f"messages   up {wire.length} x {e.wire}{kept} = {up / 1e3:.4g} kB{''.join(other)}, "
         f"down {problem.d} x {e.dtype} = {down / 1e3:.4g} kB; decoder {e.decoder}{ridge}",
-        f"stragglers {e.stragglers}, wait {e.wait}; decoded gradient divided by alpha = "
-        f"{run.alpha[0]:.3g} (0 late) to {run.alpha[code.n // 2]:.3g} ({code.n // 2} late)",
+        f"stragglers {e.stragglers}, wait {e.wait}; decoded gradient {_divided(run, code.n)}",
         f"launch     {environment['mpi_library']}; {load}; {threads} BLAS thread(s) a rank",
     ]
     if other:
@@ -67,6 +66,23 @@ def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) 
     return "".join(f"# {line}\n" for line in lines)
 
 
+def _divided(run: Run, n: int) -> str:
+    """Say what the decoded gradient is divided by."""
+    if (run.alpha == 1).all():
+        return "not divided by alpha"
+    first, last = run.alpha[0], run.alpha[n // 2]
+    return f"divided by alpha = {first:.3g} (0 late) to {last:.3g} ({n // 2} late)"
+
+
+def _why_lost(run: Run) -> str:
+    """Say where most of the gradient was lost, and what may help."""
+    code = run.shared.codes.code(0)
+    own = code.error(np.ones(code.n, dtype=np.bool_)) / (code.m * code.k)
+    if own > 0.25:
+        return f"most of the gradient is lost, {own:.2f} of it even with nobody late: another code"
+    return "most of the gradient is lost; wait longer, or choose a code with more replication"
+
+
 class Progress:
     """A line for an audit, at most one in five seconds, or in one on a terminal.
 
@@ -78,10 +94,12 @@ class Progress:
         Where the lines go.
     iterations
         How many the run has in all.
+    metric
+        What the model's accuracy is.
     """
 
-    def __init__(self, stream: TextIO, iterations: int) -> None:
-        self._stream, self._iterations = stream, iterations
+    def __init__(self, stream: TextIO, iterations: int, metric: str = "accuracy") -> None:
+        self._stream, self._iterations, self._metric = stream, iterations, metric[:8]
         self._every = 1.0 if stream.isatty() else 5.0
         self._last = -np.inf
         self._times: list[float] = []
@@ -93,8 +111,8 @@ class Progress:
         """Print the heading; the run starts now."""
         self._began = time.monotonic()
         heading = (
-            f"#{'progress':>{self._width}}   time [s]      loss  accuracy  gradient error  "
-            "survivors  P50 [ms]  Check"
+            f"#{'progress':>{self._width}}   time [s]      loss  {self._metric:>8}  gradient "
+            "error  survivors  P50 [ms]  Check"
         )
         print(heading, file=self._stream, flush=True)
 
@@ -124,10 +142,10 @@ class Progress:
         The pace is measured from audit to audit, so that it holds as many audits as what is left.
         """
         first, then = self._first if self._first is not None else (iteration, now)
-        counted = iteration - first
-        pace = (now - then) / counted if counted else now - self._began
-        done = iteration + 1
-        seconds = 0.0 if last else pace * (self._iterations - done)
+        counted, done = iteration - first, iteration + 1
+        if not counted and not last:  # one audit does not tell a pace
+            return f"{done} of {self._iterations}"
+        seconds = 0.0 if last else (now - then) / counted * (self._iterations - done)
         return f"{done} of {self._iterations}, {duration(seconds)} left"
 
 
@@ -215,10 +233,7 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
     errors = columns["approximation_error"][known] / (columns["m"][known] * run.A.shape[0])
     lost = float(np.median(errors)) if errors.size else 0.0
     if lost > 0.5:
-        lines.append(
-            f"# warning: Err_S/(m k) is {lost:.2f} in the median: most of the gradient is lost; "
-            "wait longer, or choose a code with more replication"
-        )
+        lines.append(f"# warning: Err_S/(m k) is {lost:.2f} in the median: {_why_lost(run)}")
     lines += [f"# warning: {text}" for text in warnings(columns)]
     lines.append(f"INVALID: {'; '.join(wrong)}" if wrong else "VALID")
     lines.append(f"# run file ({status}): {path}")

@@ -24,6 +24,7 @@ A part is a text (``"projective-plane:order=5"``), the dotted name of one's own
 =====================  ==========================================================================
 `Experiment`           all that fixes a run
 `launch`, `simulate`   run it over MPI, or in this process; both return a run with every column
+`CodedLoop`            training in a loop and a framework of one's own, on the workers only
 `Ensemble`, `Code`     the codes that an encoding makes on an assignment; one of them
 `assignments`          who holds what: one function a construction
 `encodings`            what is sent: one function a construction
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from gcmpi.codes import assignments, bounds, decoders, encodings, errors
     from gcmpi.codes.code import Code
     from gcmpi.codes.ensemble import Ensemble
+    from gcmpi.experiments.coded_loop import CodedLoop
     from gcmpi.experiments.experiment import Experiment
     from gcmpi.experiments.launch import launch, simulate
     from gcmpi.registry import assignment, decoder, encoding
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 __all__ = [
     "Code",
+    "CodedLoop",
     "Ensemble",
     "Experiment",
     "__version__",
@@ -78,6 +81,7 @@ _HOMES = {
     "Code": "gcmpi.codes.code",
     "Ensemble": "gcmpi.codes.ensemble",
     "Experiment": "gcmpi.experiments.experiment",
+    "CodedLoop": "gcmpi.experiments.coded_loop",
     "assignment": "gcmpi.registry",
     "decoder": "gcmpi.registry",
     "encoding": "gcmpi.registry",

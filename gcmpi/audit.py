@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from gcmpi.arrays import AnyArray, Array, BoolArray
-from gcmpi.codes.code import Code, encode
+from gcmpi.codes.code import Code, encode, message_length
 from gcmpi.formats import EPSILON
 from gcmpi.learning import Dataset, Problem, given, made, partition, pieces, prepared
 from gcmpi.learning.batches import EVERYTHING, Sampling
@@ -64,9 +65,7 @@ class Auditor:
         at_once = isinstance(problem, Ready) and not dataset.stored
         self._pieces = [slice(None)] if at_once else slices
         self._test_pieces = pieces(dataset.X_test)
-        # each number is rounded once on its way (float16 loses its smallest ones: the rest of eps),
-        # and comes from sums of a few thousand terms that are added in another order here
-        self._rounding = EPSILON[wire.dtype] + 100 * float(np.finfo(problem.dtype).eps)
+        self._rounding = rounding(wire, problem.dtype)
 
     def due(self, t: int) -> bool:
         """Say whether iteration t is to be audited."""
@@ -90,28 +89,18 @@ class Auditor:
         if it is within the code's own bound ||Z B R - Z F|| <= ||Z||_F ||B R - F||_F (paper,
         section 1). One subset gradient is in memory at a time.
         """
-        M = (code.B @ R).reshape(code.m, code.k, code.m)  # (part, subset, decoded part)
-        exact, expected = np.zeros(self._problem.d), np.zeros((code.m, replies.Y.shape[1]))
-        squares = 0.0
+        truth = Truth(code, R, self._problem.d)
         self._gradients.begin(t, theta)
         for j in range(code.k):
-            g = self._gradients.exact(j)
-            exact += g
-            squares += float(np.sum(g.astype(np.float64) ** 2))
-            for v in range(code.m):
-                expected[v] += encode(M[:, j, v, None], g[None])
-        survivors = replies.survivors
-        noise = self._rounding * float(
-            np.linalg.norm(R[survivors], axis=1) @ np.linalg.norm(replies.Y[survivors], axis=1)
-        )
-        off = float(np.linalg.norm(decoded - expected.ravel()[: exact.size]))
-        excess = float(np.linalg.norm(decoded - exact) - np.sqrt(squares * code.residual(R)))
-        right = max(off, excess) <= noise
+            truth.add(j, self._gradients.exact(j))
+        error = relative_error(decoded / alpha, truth.exact)
+        full = error
+        if not self._sampling.whole:
+            full = relative_error(decoded / alpha, self._full(code.k))
+        right = truth.allows(decoded, replies, self._rounding)
         if not right:  # near an optimum that fits all rows, gradients are smaller than their terms
-            right = max(off, excess) <= noise + self._floor(code, R, survivors)
-            self._gradients.begin(t, theta)
-        error = _error(decoded / alpha, exact)
-        full = error if self._sampling.whole else _error(decoded / alpha, self._full(code.k))
+            floor = self._floor(code, R, replies.survivors)
+            right = truth.allows(decoded, replies, self._rounding, floor)
         return GradientAudit(error, full, int(right) if self._exact else 255)
 
     def _floor(self, code: Code, R: Array, survivors: BoolArray) -> float:
@@ -140,7 +129,7 @@ class Auditor:
         return full
 
     def quality(self, theta: AnyArray) -> tuple[float, float]:
-        """Return (mean training loss, test accuracy).
+        """Return (mean training loss, test accuracy); a loss that is not a number is infinite.
 
         The accuracy of test rows that are more than fit in a piece is the mean over the pieces.
         """
@@ -151,9 +140,69 @@ class Auditor:
             * ((rows.stop - rows.start) / len(y))
             for rows in self._test_pieces
         )
-        return loss / self._rows, accuracy
+        # NaN means: not audited
+        return np.inf if np.isnan(loss) else loss / self._rows, accuracy
 
 
-def _error(estimate: AnyArray, exact: Array) -> float:
+class Truth:
+    """What decoding must come to, of the subset gradients Z, which are added one at a time.
+
+    Parameters
+    ----------
+    code, R
+        The code and the decoding matrix (n, m).
+    d
+        Length of a gradient.
+
+    Attributes
+    ----------
+    exact : (d,)
+        The sum of the subset gradients, Z F.
+    """
+
+    def __init__(self, code: Code, R: Array, d: int) -> None:
+        self._code, self._R = code, R
+        self._M = (code.B @ R).reshape(code.m, code.k, code.m)  # (part, subset, decoded part)
+        self.exact, self._expected = np.zeros(d), np.zeros((code.m, message_length(d, code.m)))
+        self._squares = 0.0
+
+    def add(self, j: int, g: AnyArray) -> None:
+        """Add the gradient of subset j, shape (d,)."""
+        self.exact += g
+        self._squares += float(np.sum(g.astype(np.float64) ** 2))
+        for v in range(self._code.m):
+            self._expected[v] += encode(self._M[:, j, v, None], g[None])
+
+    def allows(
+        self, decoded: AnyArray, replies: Replies, rounding: float, floor: float = 0.0
+    ) -> bool:
+        """Say whether `decoded` is Z B R and within the code's bound, up to rounding.
+
+        Parameters
+        ----------
+        rounding
+            How far a message may be off, relative to its norm.
+        floor
+            How far the decoded gradient may be off however small messages are.
+        """
+        R, survivors = self._R, replies.survivors
+        noise = floor + rounding * float(
+            np.linalg.norm(R[survivors], axis=1) @ np.linalg.norm(replies.Y[survivors], axis=1)
+        )
+        off = float(np.linalg.norm(decoded - self._expected.ravel()[: self.exact.size]))
+        bound = np.sqrt(self._squares * self._code.residual(R))
+        return bool(off <= noise and np.linalg.norm(decoded - self.exact) <= bound + noise)
+
+
+def rounding(wire: Wire, dtype: npt.DTypeLike) -> float:
+    """Return how far a message may be off, relative to its norm.
+
+    Each number is rounded once on its way (float16 loses its smallest ones: the rest of eps), and
+    comes from sums of a few thousand terms that an audit adds in another order.
+    """
+    return EPSILON[wire.dtype] + 100 * float(np.finfo(dtype).eps)
+
+
+def relative_error(estimate: AnyArray, exact: Array) -> float:
     """Return ||estimate - exact|| / ||exact||."""
     return float(np.linalg.norm(estimate - exact) / np.linalg.norm(exact))

@@ -140,6 +140,10 @@ def under_launcher() -> bool:
     return launched()[1] > 1
 
 
+class OneRankError(ValueError):
+    """What this rank alone has met: it says so itself."""
+
+
 def one_voice(end_all: Callable[[int], None]) -> None:
     """Let one rank speak for all when nothing in a script catches what gcmpi refuses.
 
@@ -165,10 +169,10 @@ def _speak(kind: type[BaseException], error: BaseException, trace: TracebackType
     refused = isinstance(error, ValueError) and _raised_here(trace)
     if not refused:
         sys.__excepthook__(kind, error, trace)
-    elif launched()[0] == 0:
+    elif launched()[0] == 0 or isinstance(error, OneRankError):
         complain(str(error))
     else:
-        time.sleep(1)  # the first rank to end ends all: rank 0 is to speak before
+        time.sleep(3)  # all ranks end with the first: rank 0 is to speak before
     sys.stdout.flush()
     sys.stderr.flush()
     status = 2 if refused else 1

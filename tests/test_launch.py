@@ -171,6 +171,7 @@ def test_the_face_is_frozen():
     parameters = {
         "launch": ["e", "observer", "output", "overwrite", "resume"],
         "simulate": ["e", "observer", "output", "overwrite", "resume"],
+        "CodedLoop": ["rows", "initial", "code", "settings"],
         "Ensemble": ["A", "m", "encoding", "odds", "seed"],
         "Code": ["A", "B", "m"],
         "encoding": ["redrawn", "unbiased", "exact", "tolerant", "decoder", "theorem"],

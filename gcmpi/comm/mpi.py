@@ -16,6 +16,8 @@ Protocol
 * For a checkpoint the server asks idle workers what their compression remembers (SHOW), and gives
   it back when a run is resumed (TAKE); the arrays travel like the parts of the experiment at its
   start. Only compression that remembers something is asked for.
+* For an audit that workers make (`gcmpi.CodedLoop`) the server asks them between two iterations,
+  under a tag of its own (`World.ask`); who owes a result answers when it is sent.
 * At the end the server sends STOP to everyone, busy or not; whoever owes a result answers it
   with BYE, even in the middle of a delay.
 
@@ -33,7 +35,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import mpi4py
@@ -57,7 +60,7 @@ DOWN_HEADER = 2  # iteration and m; or STOP; or SHOW and the next iteration; or 
 STOP, SHOW, TAKE = -1, -10, -11
 GRACE = 5.0
 """Seconds to wait for workers in the middle of a computation when an iteration is given up."""
-DATA_TAG, SETUP_TAG = 7, 8
+DATA_TAG, SETUP_TAG, QUESTION_TAG = 7, 8, 9
 
 IDLE_SLEEP = (50e-6, 2e-3)  # a worker: seconds between two tests, first and at most
 SERVER_SLEEP = (50e-6, 500e-6)
@@ -70,6 +73,7 @@ class World:
         self.comm = MPI.COMM_WORLD
         self.rank = self.comm.rank
         self.size = self.comm.size
+        self._burst = _progress_calls()
 
     @property
     def library(self) -> str:
@@ -103,6 +107,40 @@ class World:
                 break
             time.sleep(SERVER_SLEEP[1])
         return bool(there)
+
+    def ask(self, questions: Mapping[int, object]) -> Iterator[tuple[int, Any]]:
+        """Ask workers between two exchanges; yields (worker, answer), asleep until it is there.
+
+        A worker answers when it has sent what it owes: see `MpiLink.called`.
+        """
+        sends = [self._post(question, i + 1) for i, question in questions.items()]
+        for i in questions:
+            there = partial(self.comm.Iprobe, source=i + 1, tag=QUESTION_TAG)
+            while not self._moves(there):
+                time.sleep(IDLE_SLEEP[1])
+            yield i, self.comm.recv(source=i + 1, tag=QUESTION_TAG)
+        MPI.Request.waitall(sends)  # an answer has come to each
+
+    def asked(self) -> bool:
+        """Say whether the server asks this worker something."""
+        return bool(self.comm.Iprobe(source=0, tag=QUESTION_TAG))
+
+    def question(self) -> Any:
+        """Return what the server asks."""
+        return self.comm.recv(source=0, tag=QUESTION_TAG)
+
+    def answer(self, value: object) -> None:
+        """Answer the server's question, asleep until it takes the answer."""
+        send = self._post(value, 0)
+        while not self._moves(lambda: send.test()[0]):
+            time.sleep(IDLE_SLEEP[1])
+
+    def _post(self, value: object, rank: int) -> Any:
+        return self.comm.isend(value, dest=rank, tag=QUESTION_TAG)
+
+    def _moves(self, test: Callable[[], bool]) -> bool:
+        """Test as often as it takes to move what is under way."""
+        return any(test() for _ in range(self._burst))
 
     def abort(self, code: int) -> None:
         """End all ranks with an exit code, whatever they are doing."""
@@ -388,6 +426,10 @@ class MpiExchange:
         self._began = {s: began for s, began in self._began.items() if s in owed}
 
 
+def _never() -> bool:
+    return False
+
+
 class MpiLink:
     """A worker's side; the parameters are those of `MpiExchange`."""
 
@@ -410,17 +452,24 @@ class MpiLink:
 
         theta is a view of the receive buffer: it is valid until the reply.
         """
-        self._wait()
+        self.called(_never)
         self._listening = False
-        while (t := int(self._inbox.header[0])) in (SHOW, TAKE):
-            self._show(int(self._inbox.header[1])) if t == SHOW else self._take()
-            self._wait()
-            self._listening = False
+        t = int(self._inbox.header[0])
         if t == STOP:
             self._receive.Free()
             return None
         self._m = int(self._inbox.header[1])
         return t, self._m, self._inbox.body
+
+    def called(self, asked: Callable[[], bool]) -> bool:
+        """Sleep until there is something to `receive`, or `asked`; returns whether it was asked."""
+        while self._wait(asked):
+            t = int(self._inbox.header[0])
+            if t not in (SHOW, TAKE):
+                return False
+            self._listening = False
+            self._show(int(self._inbox.header[1])) if t == SHOW else self._take()
+        return True
 
     def reply(self, message: Message) -> None:
         """Send the message after its delay; a STOP in the meantime turns it into BYE."""
@@ -475,13 +524,16 @@ class MpiLink:
             self._receive.Start()
             self._listening = True
 
-    def _wait(self) -> None:
-        """Sleep until a message has come and the last one is sent."""
+    def _wait(self, asked: Callable[[], bool] = _never) -> bool:
+        """Sleep until a message has come and the last one is sent, or `asked`; False if asked."""
         self._listen()
         pause = IDLE_SLEEP[0]
         while not (self._test(self._receive) and self._test(self._send)):
+            if asked():
+                return False
             time.sleep(pause)
             pause = min(2 * pause, IDLE_SLEEP[1])
+        return True
 
     def _test(self, request: Any) -> bool:
         return any(request.Test() for _ in range(self._burst))

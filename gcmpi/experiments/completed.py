@@ -131,9 +131,10 @@ class CompletedRun(Mapping[str, AnyArray]):
         """Return the run in one line."""
         e, f = self.experiment, self.figures
         metric = self.parts.shared.problem.metric
+        loss = "not audited" if math.isnan(f.loss) else f"loss {f.loss:.4g}"
         quality = "" if math.isnan(f.accuracy) else f"{metric} {f.accuracy:.4g}, "
         verdict = "VALID" if self.valid else f"INVALID ({'; '.join(self.problems)})"
         return (
             f"Run: {e.assignment} + {e.encoding}, m={e.m}, seed {e.seed}: {f.iterations} "
-            f"iterations ({self.status}), loss {f.loss:.4g}, {quality}{verdict}"
+            f"iterations ({self.status}), {loss}, {quality}{verdict}"
         )

@@ -77,7 +77,7 @@ def simulate(
         with is of another experiment.
     """
     with environment.single_blas_thread():
-        path, earlier = _files(output, overwrite, resume, e)
+        path, earlier = files(output, overwrite, resume, e)
         run = build(e, assignment_matrix(e))
         exchange = run.simulate()
         if earlier is not None:
@@ -128,48 +128,37 @@ def launch(
     environment.one_blas_thread()
     interrupt = Interrupt()
     try:
-        world = _world()
+        world = start_mpi()
         if _interrupted:
             environment.complain("interrupted: no other run is started")
             world.abort(INTERRUPTED)
         if world.rank:
             interrupt.leave_to_server()
-            with _ending_all(world):
+            with ending_all(world):
                 follow(world, e)
             return None
         try:
             with _refusing(world):
-                path, earlier = _files(output, overwrite, resume, e)
+                path, earlier = files(output, overwrite, resume, e)
             run, exchange, places = lead(world, e, earlier=earlier)
         except (ValueError, MemoryError) as error:
             raise RefusedError(words(error)) from error
-        with _ending_all(world):
-            surroundings = environment.describe(places, world.library)
-            try:
-                completed = conduct(
-                    run,
-                    exchange,
-                    surroundings,
-                    earlier=earlier,
-                    observer=observer,
-                    output=path,
-                    interrupt=interrupt,
-                )
-            except recording.TakenError as error:  # of another run that began at the same time
-                exchange.close()
-                raise RefusedError(str(error)) from error
-            if not exchange.close():
-                environment.complain("some workers did not answer at the end: the job ends here")
-                atexit.register(world.abort, 0)
-        if completed.status == "interrupted":
-            _interrupted.append(True)
-        return completed
+        return conduct_over(
+            world,
+            run,
+            exchange,
+            places,
+            earlier=earlier,
+            observer=observer,
+            output=path,
+            interrupt=interrupt,
+        )
     finally:
         interrupt.restore()
 
 
 @cache
-def _world() -> World:
+def start_mpi() -> World:
     """Start MPI, which waits for all ranks; says so when it takes long."""
     notice = threading.Timer(PATIENCE, _still_waiting)
     notice.daemon = True
@@ -189,7 +178,7 @@ def _still_waiting() -> None:
 
 
 @contextlib.contextmanager
-def _ending_all(world: World) -> Iterator[None]:
+def ending_all(world: World) -> Iterator[None]:
     """End all ranks when this one fails: the others would wait for ever."""
     try:
         yield
@@ -206,6 +195,11 @@ def lead(
     earlier: recording.RunFile | None = None,
 ) -> tuple[Run, MpiExchange, list[environment.Place]]:
     """Rank 0: build the parts and hand them out; returns when all workers are ready.
+
+    Parameters
+    ----------
+    built
+        The parts, where they are built already.
 
     Raises
     ------
@@ -249,6 +243,49 @@ def _refusing(world: World) -> Iterator[None]:
 def refuse(world: World) -> None:
     """Rank 0: tell the workers that there is no run."""
     world.hand_out([None] * (world.size - 1))
+
+
+def conduct_over(
+    world: World,
+    run: Run,
+    exchange: MpiExchange,
+    places: list[environment.Place],
+    *,
+    interrupt: Interrupt,
+    earlier: recording.RunFile | None = None,
+    observer: Observer | None = None,
+    output: Output | None = None,
+) -> CompletedRun:
+    """Conduct a run over MPI whose workers are ready, and tell them that it is over.
+
+    Raises
+    ------
+    RefusedError
+        If the run file is another run's by now.
+    """
+    taken: recording.TakenError | None = None
+    with ending_all(world):
+        surroundings = environment.describe(places, world.library)
+        try:
+            completed = conduct(
+                run,
+                exchange,
+                surroundings,
+                earlier=earlier,
+                observer=observer,
+                output=output,
+                interrupt=interrupt,
+            )
+        except recording.TakenError as error:  # of another run that began at the same time
+            taken = error
+        if not exchange.close():
+            environment.complain("some workers did not answer at the end: the job ends here")
+            atexit.register(world.abort, 0)
+    if taken is not None:
+        raise RefusedError(str(taken)) from taken
+    if completed.status == "interrupted":
+        _interrupted.append(True)
+    return completed
 
 
 def conduct(
@@ -315,12 +352,12 @@ def conduct(
     return recorder.completed()
 
 
-def _files(
+def files(
     output: str | Path | None, overwrite: bool, resume: str | Path | None, e: Experiment
 ) -> tuple[Output | None, recording.RunFile | None]:
     """Return the run file to write, and the run to go on with."""
     if resume is None:
-        return _output(output, overwrite), None
+        return free_output(output, overwrite), None
     if output is not None:
         raise ValueError(f"resume={resume} goes on in that file: leave out output")
     earlier = recording.read(Path(resume))
@@ -339,7 +376,7 @@ def _files(
     return Output(Path(resume), "replace"), earlier
 
 
-def _output(output: str | Path | None, overwrite: bool) -> Output | None:
+def free_output(output: str | Path | None, overwrite: bool) -> Output | None:
     """Return the run file; refuse one that exists."""
     if output is None:
         return None

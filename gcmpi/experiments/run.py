@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi import seeds
+from gcmpi import audit, seeds
 from gcmpi.arrays import AnyArray, Array
-from gcmpi.audit import Auditor
 from gcmpi.codes.code import message_length
 from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.decoders import decoder, ridge_of
@@ -26,7 +25,7 @@ from gcmpi.comm.simulated_reports import SimulatedReportExchange
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.formats import storage
 from gcmpi.importing import blame
-from gcmpi.learning import Dataset, datasets, in_memory, load
+from gcmpi.learning import Dataset, Problem, datasets, in_memory, load
 from gcmpi.learning.batches import Sampling
 from gcmpi.learning.gradients import check
 from gcmpi.learning.optimizers import Optimizer
@@ -48,6 +47,7 @@ from gcmpi.reporting import PartWorker
 from gcmpi.stragglers import StragglerModel
 from gcmpi.switching import Switch
 from gcmpi.training import (
+    Auditor,
     Exchange,
     Moving,
     Recipe,
@@ -142,7 +142,7 @@ class Run:
         """What computes the truth about iterations."""
         e = self.experiment
         problem, k = self.shared.problem, self.A.shape[0]
-        return Auditor(
+        return audit.Auditor(
             problem,
             self.dataset,
             k,
@@ -188,8 +188,20 @@ def assignment_matrix(experiment: Experiment) -> AnyArray:
     return A
 
 
-def build(experiment: Experiment, A: AnyArray) -> Run:
+def build(
+    experiment: Experiment,
+    A: AnyArray,
+    *,
+    problem: Problem | None = None,
+    dataset: Dataset | None = None,
+) -> Run:
     """Build the parts of an experiment whose assignment matrix is A.
+
+    Parameters
+    ----------
+    problem, dataset
+        Used in place of the experiment's, which are then neither built nor tried; a `problem` is
+        complete, and pickled for the workers.
 
     Raises
     ------
@@ -211,14 +223,19 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
         )
     WAITING.build(e.wait).begin(books[e.m].code(0))
     OPTIMIZERS.build(e.optimizer)
-    dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
+    if dataset is None:
+        dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
     slices = datasets.partition(len(dataset.X), k)
     sampling = Sampling(e.seed, e.batch)
     sampling.check([rows.stop - rows.start for rows in slices])
-    problem = complete(PROBLEMS.build(e.problem, **_of_rows(e, dataset)), e.dtype)
-    with blame(f"problem {e.problem}"):
-        for row in _telling_rows(dataset):
-            check(problem, dataset.X[row], dataset.y[row])
+    recipes = _recipes(e, dataset, n)
+    if problem is None:
+        problem = complete(PROBLEMS.build(e.problem, **_of_rows(e, dataset)), e.dtype)
+        with blame(f"problem {e.problem}"):
+            for row in _telling_rows(dataset):
+                check(problem, dataset.X[row], dataset.y[row])
+    else:
+        recipes.pop("problem", None)
     if e.m > problem.d:
         raise ValueError(
             f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
@@ -235,7 +252,6 @@ def build(experiment: Experiment, A: AnyArray) -> Run:
             f"nothing when the code changes in every iteration, as with {changes}: give "
             "feedback=false, or a code that stays the same"
         )
-    recipes = _recipes(e, dataset, n)
     schemes = {
         m: Scheme(
             codes,

@@ -28,21 +28,49 @@ def follow(world: World, e: Experiment | None = None) -> bool:
         False if there was no run.
     """
     try:
-        parts = world.receive()
+        parts = receive_parts(world, e)
         if parts is None:
             return False
-        text, shared, rows = parts
-        _same(e, text)
+        shared, rows = parts
         work = _worker(world, shared, rows)
     except (ValueError, ImportError) as error:
-        world.report(str(error))
-        world.receive()
+        decline(world, str(error))
         return False
-    world.report(environment.place())  # ready: the server starts the clock when all are
-    if not world.receive():
+    if not ready(world):
         return False
     work()
     return True
+
+
+def receive_parts(
+    world: World, e: Experiment | None = None
+) -> tuple[training.Shared, training.Shard] | None:
+    """Wait for this worker's parts of the run; None if there is no run.
+
+    Raises
+    ------
+    ValueError, ImportError
+        If this rank cannot make its parts, or its experiment is another one than the server's: to
+        be told to the server by `decline`.
+    """
+    parts = world.receive()
+    if parts is None:
+        return None
+    text, shared, rows = parts
+    _same(e, text)
+    return shared, rows
+
+
+def decline(world: World, why: str) -> None:
+    """Tell the server why this worker cannot take part; the server refuses the run."""
+    world.report(why)
+    world.receive()
+
+
+def ready(world: World) -> bool:
+    """Tell the server that this worker is ready, and wait for all; False if one has declined."""
+    world.report(environment.place())
+    return bool(world.receive())
 
 
 def _same(e: Experiment | None, text: str) -> None:

@@ -73,7 +73,7 @@ def inspect(auditor: Auditor, state: State, theta: AnyArray, decoding: Decoding)
     d = decoding
     gradient = auditor.gradient(state.t, state.theta, d.code, d.R, d.decoded, d.replies, d.divisor)
     loss, accuracy = auditor.quality(theta)
-    return Audit(np.inf if np.isnan(loss) else loss, accuracy, *gradient)  # NaN: not audited
+    return Audit(loss, accuracy, *gradient)
 
 
 class Stopwatch:
@@ -174,5 +174,5 @@ class Auditor(Protocol):
         ...
 
     def quality(self, theta: AnyArray) -> tuple[float, float]:
-        """Return (training loss, test accuracy)."""
+        """Return (training loss, test accuracy); NaN where they were not audited."""
         ...

@@ -110,10 +110,10 @@ def test_a_resumed_run_is_the_run(tmp_path):
     resumed = gcmpi.simulate(e, resume=tmp_path / "run.h5")
     assert np.array_equal(resumed.theta, whole.theta)
     assert resumed["iteration"].tolist() == list(range(6))
-    with pytest.raises(ValueError, match="has 6 iterations already"):
+    with pytest.raises(ValueError, match="is complete after 6 iterations"):
         gcmpi.simulate(e, resume=tmp_path / "run.h5")
     other = gcmpi.Experiment(code=CODE, **{**SMALL, "iterations": 9}, seed=3)
-    with pytest.raises(ValueError, match=r"another experiment \(seed = 0 there, seed = 3 here"):
+    with pytest.raises(ValueError, match=r"another run \(seed = 0 there, seed = 3 here"):
         gcmpi.simulate(other, resume=tmp_path / "run.h5")
 
 

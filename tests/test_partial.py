@@ -145,7 +145,7 @@ class ScriptedLink:
     def stay_silent(self, t):
         self.silent.append(t)
 
-    def report(self, t, finished):
+    def say_finished(self, t, finished):
         self.reports.append((t, finished))
         return np.full((2, finished), 0.5) if finished else None
 

@@ -15,7 +15,7 @@ from gcmpi.cluster.waiting import StopRule
 from gcmpi.stateful import Arrays
 
 
-class Report(NamedTuple):
+class Done(NamedTuple):
     """What workers had done when the server stopped waiting, as far as they said.
 
     Attributes
@@ -23,7 +23,7 @@ class Report(NamedTuple):
     finished : (n,)
         How many subsets each of them has finished.
     seconds : (n,)
-        When each had finished all of its subsets, or would have at its pace; NaN without a report.
+        When each had finished all of its subsets, or would have at its pace; NaN without a count.
     """
 
     finished: IntArray
@@ -51,8 +51,8 @@ class Replies:
         since that iteration's start). They are counted as stale and dropped.
     bytes_up, bytes_down
         Bytes received from and sent to workers, headers and stale messages included.
-    report
-        What the messages are made of, where workers report it: ``codes.code(t, report.finished)``
+    done
+        What the messages are made of, where workers say it: ``codes.code(t, done.finished)``
         is their code.
     """
 
@@ -66,12 +66,12 @@ class Replies:
     late: list[tuple[int, int, float]]
     bytes_up: int
     bytes_down: int
-    report: Report | None = None
+    done: Done | None = None
 
 
-def all_or_none(A: AnyArray, replies: Replies) -> Report:
+def all_or_none(A: AnyArray, replies: Replies) -> Done:
     """Return what is known of workers that only send whole answers."""
-    return Report(A.sum(axis=0, dtype=np.intp) * replies.survivors, replies.arrival_seconds)
+    return Done(A.sum(axis=0, dtype=np.intp) * replies.survivors, replies.arrival_seconds)
 
 
 class Exchange(Protocol):
@@ -168,12 +168,12 @@ class Message:
 
 
 def seconds_needed(reported: Array, finished: IntArray, loads: IntArray) -> Array:
-    """Return when workers had finished everything, or would have at the pace of their report.
+    """Return when workers had finished everything, or would have at the pace of their count.
 
     Parameters
     ----------
     reported : (n,)
-        When the report came; NaN without one.
+        When the count came; NaN without one.
     finished, loads : (n,)
         How many subsets the worker had finished then, and how many it holds.
     """

@@ -86,12 +86,12 @@ class World:
         for worker, value in enumerate(values):
             self.comm.send(value, dest=worker + 1, tag=SETUP_TAG)
 
-    def report(self, value: object) -> None:
+    def send_up(self, value: object) -> None:
         """Send a value to the server."""
         self.comm.send(value, dest=0, tag=SETUP_TAG)
 
     def receive(self, source: int = 0) -> Any:
-        """Return what `hand_out` or `report` sends to this rank, asleep until it is there.
+        """Return what `hand_out` or `send_up` sends to this rank, asleep until it is there.
 
         A collective would have every rank that waits burn a core that the others still need.
         """

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray
-from gcmpi.cluster.messages import AnsweringInParts, Replies, Report, seconds_needed
+from gcmpi.cluster.messages import AnsweringInParts, Done, Replies, seconds_needed
 from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.cluster.waiting import StopRule
 from gcmpi.cluster.wire import Wire, remembered, restore
@@ -22,7 +22,7 @@ from gcmpi.formats import storage
 from gcmpi.stateful import Arrays
 
 
-class SimulatedReportExchange:
+class SimulatedPartialExchange:
     """The server's side and all workers.
 
     Parameters
@@ -30,7 +30,7 @@ class SimulatedReportExchange:
     workers
         Worker 0 to n - 1.
     codes
-        What follows from their reports.
+        What follows from their counts.
     stragglers
         Their delays.
     wires
@@ -66,7 +66,7 @@ class SimulatedReportExchange:
         restore(self._by_owner, arrays)
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
-        """Do one iteration; the contract of `gcmpi.cluster.partial.MpiReportExchange.exchange`."""
+        """Do one iteration; the contract of `gcmpi.cluster.partial.MpiPartialExchange.exchange`."""
         unit = self._compute_seconds if self._stragglers.unit == "compute" else 1.0
         delays = self._stragglers.delays(t) * unit
         needed = self._compute_seconds + delays
@@ -96,7 +96,7 @@ class SimulatedReportExchange:
             [],
             int(np.count_nonzero(survivors)) * self._sent.nbytes,
             self.n * theta.nbytes + sum(column.size for column in columns) * theta.itemsize,
-            Report(finished, seconds_needed(reported, finished, self._loads)),
+            Done(finished, seconds_needed(reported, finished, self._loads)),
         )
 
     def _wait(self, t: int, needed: Array, rule: StopRule) -> tuple[BoolArray, float]:

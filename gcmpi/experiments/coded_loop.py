@@ -246,7 +246,7 @@ class CodedLoop:
         elif self.server:
             self._world.hand_out([None] * (self._world.size - 1))
         else:
-            self._world.report("its script ended before its loop: every worker goes through it")
+            self._world.send_up("its script ended before its loop: every worker goes through it")
 
 
 def _experiment(rows: int, code: Ensemble | None, settings: dict[str, Any]) -> Experiment:

@@ -207,7 +207,7 @@ def lead(
         If the experiment cannot be run; all workers know it then.
     """
     from gcmpi.cluster.mpi import MpiExchange
-    from gcmpi.cluster.partial import MpiReportExchange
+    from gcmpi.cluster.partial import MpiPartialExchange
 
     with _refusing(world):
         A = assignment_matrix(e)
@@ -217,7 +217,7 @@ def lead(
             going_on.check(run, earlier)
         shared = run.shared
         parts = (world, shared.problem.d, shared.problem.dtype, shared.wires)
-        make = partial(MpiReportExchange, codes=shared.codes) if shared.codes.reported else None
+        make = partial(MpiPartialExchange, codes=shared.codes) if shared.codes.reported else None
         exchange: MpiExchange = (make or MpiExchange)(*parts)
     world.hand_out((e.toml, shared, rows) for rows in run.shards())
     answers = [world.receive(rank) for rank in range(1, world.size)]

@@ -16,7 +16,7 @@ from gcmpi import seeds
 from gcmpi.arrays import AnyArray, Array
 from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.cluster.virtual import SimulatedExchange
-from gcmpi.cluster.virtual_partial import SimulatedReportExchange
+from gcmpi.cluster.virtual_partial import SimulatedPartialExchange
 from gcmpi.cluster.waiting import StopRule
 from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
@@ -169,7 +169,7 @@ class Run:
                 PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
                 for i, rows in enumerate(self.shards())
             ]
-            return SimulatedReportExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
+            return SimulatedPartialExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
         workers = [
             Worker(i, s.problem, rows, s.schemes, s.sampling)
             for i, rows in enumerate(self.shards())

@@ -51,7 +51,7 @@ class Turns:
     def __iter__(self) -> Iterator[Step]:
         """Yield steps until the run is over."""
         if self._world.rank == 1:
-            self._world.report(self._parameters())
+            self._world.send_up(self._parameters())
         try:
             parts = receive_parts(self._world, self._e)
         except (ValueError, ImportError) as error:

@@ -5,7 +5,7 @@
 with a virtual clock.
 """
 
-from gcmpi.cluster.messages import Exchange, Link, Message, Replies, Report, all_or_none
+from gcmpi.cluster.messages import Done, Exchange, Link, Message, Replies, all_or_none
 from gcmpi.training.iteration import FIELDS, Audit, Decoding, Field, Iteration, Outcome
 from gcmpi.training.loop import Auditor, GradientAudit, Recorder, Stopwatch, train
 from gcmpi.training.scheme import Recipe, Scheme, Shared
@@ -13,7 +13,30 @@ from gcmpi.training.state import Moving, State
 from gcmpi.training.worker import Shard, Worker, shard, work
 
 __all__ = [
-    "FIELDS", "Audit", "Auditor", "Decoding", "Exchange", "Field", "GradientAudit", "Iteration",
-    "Link", "Message", "Moving", "Outcome", "Recipe", "Recorder", "Replies", "Report", "Scheme",
-    "Shard", "Shared", "State", "Stopwatch", "Worker", "all_or_none", "shard", "train", "work",
+    "FIELDS",
+    "Audit",
+    "Auditor",
+    "Decoding",
+    "Done",
+    "Exchange",
+    "Field",
+    "GradientAudit",
+    "Iteration",
+    "Link",
+    "Message",
+    "Moving",
+    "Outcome",
+    "Recipe",
+    "Recorder",
+    "Replies",
+    "Scheme",
+    "Shard",
+    "Shared",
+    "State",
+    "Stopwatch",
+    "Worker",
+    "all_or_none",
+    "shard",
+    "train",
+    "work",
 ]  # fmt: skip

@@ -91,7 +91,7 @@ def data_source(path: str) -> Source | None:
 
 
 @functools.lru_cache(maxsize=16)
-def _data_source(path: str, modified: int) -> Source:
+def _data_source(path: str, modified: int) -> Source:  # noqa: ARG001 - a part of the key
     """Read a file once as long as it is not modified."""
     return Source("", path, hashlib.sha256(Path(path).read_bytes()).hexdigest())
 

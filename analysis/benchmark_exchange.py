@@ -2,10 +2,10 @@
 
     mpirun -n 9 python analysis/benchmark_exchange.py [D ...]        (half a minute)
 
-For each d, blocks of iterations alternate between `gcmpi.comm.mpi.MpiExchange` (deadline-capable,
-sleeping, headers, one persistent receive a worker) and a server that sends theta to everyone and
-then receives in rank order, blocking: the least that MPI can do, and what cannot time out. Workers
-answer at once. The memory-copy time of the same bytes is a floor for both.
+For each d, blocks of iterations alternate between `gcmpi.cluster.mpi.MpiExchange`
+(deadline-capable, sleeping, headers, one persistent receive a worker) and a server that sends theta
+to everyone and then receives in rank order, blocking: the least that MPI can do, and what cannot
+time out. Workers answer at once. The memory-copy time of the same bytes is a floor for both.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ environment.one_blas_thread()
 
 import numpy as np  # noqa: E402
 
-from gcmpi.comm.mpi import MpiExchange, MpiLink, World  # noqa: E402
+from gcmpi.cluster.mpi import MpiExchange, MpiLink, World  # noqa: E402
+from gcmpi.cluster.waiting import All  # noqa: E402
+from gcmpi.cluster.wire import Dense  # noqa: E402
 from gcmpi.training import Message  # noqa: E402
-from gcmpi.waiting import All  # noqa: E402
-from gcmpi.wire import Dense  # noqa: E402
 
 BLOCKS, ITERATIONS = 15, 10
 

@@ -9,6 +9,7 @@ or SVG by its extension. Exit status 2 if a run cannot be read or FILE not be wr
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -146,8 +147,11 @@ def _footer(run: xr.Dataset, path: str) -> str:
     commit = a.get("git_commit", "")[:12] or "unknown"
     changes = " with changes" if a.get("git_dirty") == "yes" else ""
     command = textwrap.shorten(a["command"], 180, placeholder=" ...")
+    again = f"{launcher}python -m gcmpi.train{option} --config {path}"
+    if not re.search(r"\bgcmpi[. ](train|sweep)\b", a["command"]):  # a program of the user's own
+        again = command
     return (
-        f"Run this again:  {launcher}python -m gcmpi.train{option} --config {path}\n"
+        f"Run this again:  {again}\n"
         f"It was run as:  {command}\n"
         f"Recorded {a['created']}, experiment {a['hash']}, gcmpi {a['gcmpi_version']}, "
         f"git {commit}{changes}"

@@ -14,13 +14,10 @@ from gcmpi.learning import load
 loop = gcmpi.CodedLoop(
     rows=8000,
     initial=lambda: flat(p.detach() for p in net.parameters()),  # worker 0 is asked
-    assignment="projective-plane:order=2",
-    encoding="harmonic",
-    m=2,
+    code=gcmpi.Ensemble("projective-plane:order=2", m=2, encoding="harmonic"),
     optimizer="momentum:rate=0.1",
     stragglers="bernoulli:q=0.1",
     iterations=40,
-    audit_every=20,
 )
 if loop.server:
     print(loop.serve())

@@ -2,7 +2,7 @@
 
     mpirun -n 8 python examples/own_dataset.py
 
-Float targets make it a regression: the accuracy that a run reports is then R2.
+Float targets make it a regression: the accuracy that a run prints is then R2.
 """
 
 import gcmpi

@@ -102,7 +102,7 @@ _MODULES = (
 
 def _end_all(status: int) -> None:
     """End all ranks of the job."""
-    importlib.import_module("gcmpi.comm.mpi").World().abort(status)
+    importlib.import_module("gcmpi.cluster.mpi").World().abort(status)
 
 
 def __getattr__(name: str) -> object:

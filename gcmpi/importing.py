@@ -9,6 +9,7 @@ another content. Nothing is ever imported from a folder that only a run file nam
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -56,7 +57,7 @@ class Source:
     Attributes
     ----------
     module
-        The module; ``__main__`` for a script.
+        The module; ``__main__`` for a script, empty for a data file.
     file
         The path of its file; empty where there is none, as in an interactive session.
     sha256
@@ -75,6 +76,24 @@ class Source:
             return cls(module, "", "")
         path = Path(file).resolve()
         return cls(module, str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+LARGEST = 1 << 29
+"""Bytes up to which the content of a data file is looked at."""
+
+
+def data_source(path: str) -> Source | None:
+    """Return where the data of a file come from; None for folders and very large files."""
+    file = Path(path)
+    if not file.is_file() or file.stat().st_size > LARGEST:
+        return None
+    return _data_source(str(file.resolve()), file.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _data_source(path: str, modified: int) -> Source:  # noqa: ARG001 - a part of the key
+    """Read a file once as long as it is not modified."""
+    return Source("", path, hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
 
 def is_dotted(name: str) -> bool:

@@ -585,25 +585,27 @@ OPTIMIZERS: Registry[Promises] = Registry(
 )
 STRAGGLERS: Registry[Promises] = Registry(
     "straggler model",
-    ["gcmpi.records", "gcmpi.stragglers"],
+    ["gcmpi.records", "gcmpi.cluster.stragglers"],
     supplied=("n", "seed"),
-    complete="gcmpi.stragglers:complete",
+    complete="gcmpi.cluster.stragglers:complete",
     ready=("delays",),
     plain=("t",),
 )
 WAITING: Registry[Promises] = Registry(
     "wait rule",
-    ["gcmpi.waiting"],
-    complete="gcmpi.waiting:complete",
+    ["gcmpi.cluster.waiting"],
+    complete="gcmpi.cluster.waiting:complete",
     ready=("remaining",),
     plain=("answered", "elapsed"),
 )
-SWITCHES: Registry[Promises] = Registry("switch", ["gcmpi.switching"], supplied=("m", "losses"))
+SWITCHES: Registry[Promises] = Registry(
+    "switch", ["gcmpi.training.switching"], supplied=("m", "losses")
+)
 COMPRESSORS: Registry[Promises] = Registry(
     "compression",
-    ["gcmpi.wire"],
+    ["gcmpi.cluster.wire"],
     supplied=("length", "dtype", "seed"),
-    complete="gcmpi.wire:complete",
+    complete="gcmpi.cluster.wire:complete",
     ready=("pack", "unpack"),
 )
 

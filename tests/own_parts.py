@@ -123,7 +123,7 @@ class Learning(Patient):
         self.seconds = self.__dict__.pop("state")["seconds"]
 
     def remaining(self, answered, elapsed):
-        return 0.0 if answered.all() else 1.0
+        return 0.0 if answered.all() else max(0.0, 1.0 - elapsed)
 
     def observe(self, seconds):
         self.seconds = np.append(self.seconds, seconds)

@@ -25,6 +25,7 @@ from gcmpi.assignments import (
     stochastic_block,
     uncoded,
 )
+from gcmpi.codes.assignments import expanders
 from gcmpi.codes.encodings.communication_efficient import generator, points
 from gcmpi.decoders import vandermonde
 from gcmpi.errors import condition_number, rounding
@@ -439,8 +440,8 @@ def test_refusals_say_what_is_possible(build, message):
 
 
 def test_a_search_without_a_ramanujan_graph_says_so(monkeypatch):
-    monkeypatch.setattr(assignments.expanders, "is_ramanujan", lambda _: False)
-    monkeypatch.setattr(assignments.expanders, "DRAWS", 3)
+    monkeypatch.setattr(expanders, "is_ramanujan", lambda _: False)
+    monkeypatch.setattr(expanders, "DRAWS", 3)
     with pytest.raises(ValueError, match="no Ramanujan graph among 3 random ones"):
         expander(10, 3)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+import sys
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ from gcmpi.records import FIELDS
 from tests import own_parts
 from tests.conftest import Run
 
+PYTHON = Path(sys.executable).name
 CODE = gcmpi.Ensemble(gcmpi.assignments.projective_plane(2), m=2, encoding=own_parts.gaussian)
 SMALL = {
     "problem": "softmax",
@@ -110,10 +112,10 @@ def test_a_resumed_run_is_the_run(tmp_path):
     resumed = gcmpi.simulate(e, resume=tmp_path / "run.h5")
     assert np.array_equal(resumed.theta, whole.theta)
     assert resumed["iteration"].tolist() == list(range(6))
-    with pytest.raises(ValueError, match="has 6 iterations already"):
+    with pytest.raises(ValueError, match="is complete after 6 iterations"):
         gcmpi.simulate(e, resume=tmp_path / "run.h5")
     other = gcmpi.Experiment(code=CODE, **{**SMALL, "iterations": 9}, seed=3)
-    with pytest.raises(ValueError, match=r"another experiment \(seed = 0 there, seed = 3 here"):
+    with pytest.raises(ValueError, match=r"another run \(seed = 0 there, seed = 3 here"):
         gcmpi.simulate(other, resume=tmp_path / "run.h5")
 
 
@@ -235,7 +237,7 @@ def test_several_runs_of_a_script_in_one_job(mpi: Run, alone: Run, tmp_path: Pat
     parallel = []
     for seed in (0, 1):
         with h5py.File(tmp_path / f"s{seed}.h5") as file:
-            assert file["environment"].attrs["command"] == "mpirun -n 8 python mine.py"
+            assert file["environment"].attrs["command"] == f"mpirun -n 8 {PYTHON} mine.py"
             assert file["environment"].attrs["blas_threads"] == "1"
             assert "def mine(A, m, rng" in file["own/script"].asstr()[()]
             assert file["own/problem"].attrs["module"] == "__main__"
@@ -253,7 +255,7 @@ def test_several_runs_of_a_script_in_one_job(mpi: Run, alone: Run, tmp_path: Pat
     done = alone("-m", "gcmpi.train", "--config", "s0.h5", "--simulate")
     assert done.returncode == 2
     assert "was made in a script" in done.stderr
-    assert "the run was started with: python mine.py" in done.stderr
+    assert f"the run was started with: {PYTHON} mine.py" in done.stderr
 
 
 @pytest.mark.parametrize(

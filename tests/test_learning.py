@@ -8,8 +8,8 @@ import pytest
 from gcmpi.learning import Network, least_squares, mlp, softmax
 from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import Ready, complete
-from gcmpi.reporting import PartWorker
 from gcmpi.training import Worker
+from gcmpi.training.partial import PartWorker
 from tests.own_models import Adding, Dropping, Four, OnDevice, Taking, with_own
 from tests.test_training import make, train
 

@@ -267,7 +267,7 @@ def test_all_own_over_mpi_replayed_and_resumed(train: Run, alone: Run, module: P
     module.write_text(module.read_text() + "\n# another content\n")
     resumed = train(8, "--resume", "b.h5", "--iterations", "8")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert "mine.py has changed since the run (SHA-256" in resumed.stdout
+    assert resumed.stdout.count("has changed since the run (SHA-256") == 1
     with h5py.File(tmp_path / "b.h5") as file:
         environment = dict(file["environment"].attrs)
         assert "--resume b.h5" in file["environment/resumed_1"].attrs["command"]
@@ -326,3 +326,15 @@ def test_pythonpath_works(alone: Run, tmp_path: Path):
     path = f"{ROOT}:{tmp_path / 'lib'}"
     done = alone(*run, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
+
+
+def test_data_that_have_changed_are_told(alone: Run, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 3)), np.arange(60) % 2
+    np.savez(tmp_path / "d.npz", X=X, y=y)
+    run = ("-m", "gcmpi.train", "--simulate", *TINY, "--dataset", "d.npz", "--output", "a.h5")
+    assert alone(*run).returncode == 0
+    again = ("-m", "gcmpi.train", "--simulate", "--config", "a.h5", "--output")
+    assert "has changed" not in alone(*again, "b.h5").stdout
+    np.savez(tmp_path / "d.npz", X=2 * X, y=y)
+    assert "d.npz (dataset) has changed since the run" in alone(*again, "c.h5").stdout

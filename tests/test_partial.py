@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from gcmpi import records as recording
 from gcmpi import seeds
 from gcmpi.assignments import projective_plane
+from gcmpi.cluster.messages import seconds_needed
+from gcmpi.cluster.stragglers import Table
 from gcmpi.codes.assignments.order import order
 from gcmpi.codes.codebook import CodeBook
 from gcmpi.learning import partition, prepare
 from gcmpi.registry import ASSIGNMENTS, STRAGGLERS, Spec
-from gcmpi.reporting import PartWorker, seconds_needed, work
-from gcmpi.stragglers import Table
+from gcmpi.training.partial import PartWorker, work
 from tests import simulated
 from tests.test_training import make, plain_descent, train
 
@@ -144,7 +145,7 @@ class ScriptedLink:
     def stay_silent(self, t):
         self.silent.append(t)
 
-    def report(self, t, finished):
+    def say_finished(self, t, finished):
         self.reports.append((t, finished))
         return np.full((2, finished), 0.5) if finished else None
 

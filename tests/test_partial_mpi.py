@@ -15,13 +15,13 @@ from tests.test_partial import recomputed
 
 
 def test_protocol_with_reports(mpi: Run, environment: dict[str, str], tmp_path: Path) -> None:
-    """Everything in tests/mpi/inside_reports.py, inside 4 ranks."""
+    """Everything in tests/mpi/inside_partial.py, inside 4 ranks."""
     environment["GCMPI_SIGNALS"] = str(tmp_path)
     done = mpi(
         4, "-m", "pytest", "--with-mpi", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:timeout",
         "-o", "addopts=", "-o", "timeout=0", "-W", "ignore::pytest.PytestConfigWarning",
         "--rootdir", ROOT, "-c", ROOT / "pyproject.toml",
-        ROOT / "tests" / "mpi" / "inside_reports.py",
+        ROOT / "tests" / "mpi" / "inside_partial.py",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
     assert done.stdout.count("10 passed") == 4

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gcmpi import testing
+from gcmpi.cluster.stragglers import from_trace
 from gcmpi.registry import STRAGGLERS
-from gcmpi.stragglers import from_trace
 
 MODELS = [
     f"{part.name}:{','.join(f'{k}={v[0] if isinstance(v, tuple) else v}' for k, v in e.items())}"

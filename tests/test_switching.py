@@ -8,7 +8,7 @@ from simulated import train
 
 from gcmpi import records as recording
 from gcmpi.registry import SWITCHES
-from gcmpi.switching import Observed
+from gcmpi.training.switching import Observed
 
 LOSSES = {
     1: np.array([0.0, 0.0, 0.01, 0.03, 0.1, 1.0]),

@@ -148,7 +148,8 @@ def test_refusals(alone: Run, tmp_path: Path, arguments, message):
         (4, ("--dataset", "missing.npz", "--assignment", "uncoded:n=3", "--encoding", "uncoded",
              "--m", "1"), "there is no file missing.npz"),
         (16, (), "projective-plane:order=5 needs 32 ranks (1 server + 31 workers), not 16: mpirun "
-                 "-n 32 python -m gcmpi.train, or --assignment projective-plane:order=3 for 14"),
+                 f"-n 32 {Path(sys.executable).name} -m gcmpi.train, or --assignment "
+                 "projective-plane:order=3 for 14"),
         (1, (), "needs 32 ranks (1 server + 31 workers), not 1: mpirun -n 32"),
     ],
 )  # fmt: skip

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from gcmpi import environment, seeds
-from gcmpi import records as recording
 from gcmpi.arrays import AnyArray
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.experiments.completed import CompletedRun
@@ -20,13 +19,13 @@ from gcmpi.experiments.launch import (
     RefusedError,
     check_ranks,
     conduct_over,
-    free_output,
+    files,
     lead,
     refuse,
     start_mpi,
 )
 from gcmpi.experiments.questions import DistantModel, DistantRun
-from gcmpi.experiments.recorder import Observer, Output
+from gcmpi.experiments.recorder import Observer
 from gcmpi.experiments.resume import notes
 from gcmpi.experiments.run import Run, assignment_matrix, build
 from gcmpi.experiments.steps import Share, Step
@@ -168,10 +167,7 @@ class CodedLoop:
         try:
             theta = self._world.receive(1)
             try:
-                earlier = None if resume is None else self._earlier(Path(resume), output)
-                file = free_output(output, overwrite)
-                if resume is not None:
-                    file = Output(Path(resume), "replace")
+                file, earlier = files(output, overwrite, resume, self.experiment)
                 built = self._run(theta)
             except (ValueError, MemoryError):
                 refuse(self._world)
@@ -231,26 +227,6 @@ class CodedLoop:
         run = build(e, assignment_matrix(e), problem=DistantModel(theta), dataset=nowhere)
         return DistantRun(run.experiment, run.shared, run.dataset, self._world)
 
-    def _earlier(self, path: Path, output: str | Path | None) -> recording.RunFile:
-        """Read the run to go on with; refuse one that is of another loop, or complete."""
-        if output is not None:
-            raise ValueError(f"resume={path} goes on in its file: leave out output=")
-        earlier = recording.read(path)
-        e = self.experiment
-        before = Experiment.from_toml(earlier.experiment).change({"iterations": e.iterations})
-        for now, then in zip(e.toml.splitlines(), before.toml.splitlines(), strict=True):
-            if now != then:
-                raise ValueError(
-                    f"{path} is of another run ({then} there, {now} here): only iterations may "
-                    "change"
-                )
-        if earlier.state.t >= e.iterations:
-            raise ValueError(
-                f"{path} is complete after {earlier.state.t} iterations: to go on, give "
-                f"iterations above {earlier.state.t}"
-            )
-        return earlier
-
     def _until_over(self) -> Iterator[Step]:
         """Go through the run on a worker; end all ranks if the loop is left before its end."""
         interrupt = Interrupt()
@@ -270,7 +246,7 @@ class CodedLoop:
         elif self.server:
             self._world.hand_out([None] * (self._world.size - 1))
         else:
-            self._world.report("its script ended before its loop: every worker goes through it")
+            self._world.send_up("its script ended before its loop: every worker goes through it")
 
 
 def _experiment(rows: int, code: Ensemble | None, settings: dict[str, Any]) -> Experiment:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gcmpi.codes.code import Code
 from gcmpi.codes.ensemble import Ensemble, spec_of
 from gcmpi.formats import WireType
+from gcmpi.importing import data_source
 from gcmpi.learning import batches, datasets
 from gcmpi.registry import REGISTRIES, Source, Spec
 from gcmpi.sentences import did_you_mean
@@ -151,10 +152,13 @@ class Experiment:
 
     @property
     def own(self) -> dict[str, Source]:
-        """Where the user's own parts come from, by setting."""
+        """Where the user's own parts and data come from, by setting."""
         found = {
             name: registry.source(getattr(self, name)) for name, registry in REGISTRIES.items()
         }
+        data = REGISTRIES["dataset"].parse(self.dataset)
+        if data.name == "file":
+            found["dataset"] = data_source(str(data.options["path"]))
         return {name: source for name, source in found.items() if source is not None}
 
     @classmethod

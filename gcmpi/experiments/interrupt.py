@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gcmpi.arrays import AnyArray, BoolArray
+    from gcmpi.cluster.waiting import StopRule
     from gcmpi.stateful import Arrays
     from gcmpi.training import Exchange, Replies
-    from gcmpi.waiting import StopRule
 
 
 class Interrupt:

@@ -30,7 +30,7 @@ from gcmpi.sentences import words
 from gcmpi.training import Exchange, train
 
 if TYPE_CHECKING:
-    from gcmpi.comm.mpi import MpiExchange, World
+    from gcmpi.cluster.mpi import MpiExchange, World
 
 
 INTERRUPTED = 75
@@ -163,7 +163,7 @@ def start_mpi() -> World:
     notice = threading.Timer(PATIENCE, _still_waiting)
     notice.daemon = True
     notice.start()
-    from gcmpi.comm.mpi import World
+    from gcmpi.cluster.mpi import World
 
     notice.cancel()
 
@@ -173,7 +173,7 @@ def start_mpi() -> World:
 def _still_waiting() -> None:
     rank, ranks = environment.launched()
     environment.complain(
-        f"rank {rank} waits in gcmpi.launch for the other ranks: each of the {ranks} must call it"
+        f"rank {rank} waits for the others: each of the {ranks} ranks must come to this launch"
     )
 
 
@@ -206,8 +206,8 @@ def lead(
     ValueError
         If the experiment cannot be run; all workers know it then.
     """
-    from gcmpi.comm.mpi import MpiExchange
-    from gcmpi.comm.reports import MpiReportExchange
+    from gcmpi.cluster.mpi import MpiExchange
+    from gcmpi.cluster.partial import MpiPartialExchange
 
     with _refusing(world):
         A = assignment_matrix(e)
@@ -217,7 +217,7 @@ def lead(
             going_on.check(run, earlier)
         shared = run.shared
         parts = (world, shared.problem.d, shared.problem.dtype, shared.wires)
-        make = partial(MpiReportExchange, codes=shared.codes) if shared.codes.reported else None
+        make = partial(MpiPartialExchange, codes=shared.codes) if shared.codes.reported else None
         exchange: MpiExchange = (make or MpiExchange)(*parts)
     world.hand_out((e.toml, shared, rows) for rows in run.shards())
     answers = [world.receive(rank) for rank in range(1, world.size)]
@@ -361,17 +361,16 @@ def files(
     if output is not None:
         raise ValueError(f"resume={resume} goes on in that file: leave out output")
     earlier = recording.read(Path(resume))
-    before = {line for line in earlier.experiment.splitlines() if "iterations" not in line}
-    now = {line for line in e.toml.splitlines() if "iterations" not in line}
-    if before != now:
-        there, here = sorted(before - now), sorted(now - before)
-        raise ValueError(
-            f"{resume} is of another experiment ({'; '.join(there)} there, {'; '.join(here)} "
-            "here): only the number of iterations may differ"
-        )
+    before = Experiment.from_toml(earlier.experiment).change({"iterations": e.iterations})
+    for now, then in zip(e.toml.splitlines(), before.toml.splitlines(), strict=True):
+        if now != then:
+            raise ValueError(
+                f"{resume} is of another run ({then} there, {now} here): only iterations may change"
+            )
     if earlier.state.t >= e.iterations:
         raise ValueError(
-            f"{resume} has {earlier.state.t} iterations already: give more to go on with"
+            f"{resume} is complete after {earlier.state.t} iterations: to go on, give iterations "
+            f"above {earlier.state.t}"
         )
     return Output(Path(resume), "replace"), earlier
 

@@ -12,16 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi import audit, seeds
+from gcmpi import seeds
 from gcmpi.arrays import AnyArray, Array
+from gcmpi.cluster.stragglers import StragglerModel
+from gcmpi.cluster.virtual import SimulatedExchange
+from gcmpi.cluster.virtual_partial import SimulatedPartialExchange
+from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
 from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.decoders import decoder, ridge_of
 from gcmpi.codes.decoders.least_squares import Decoder
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
 from gcmpi.codes.relabelling import ByOriginal
-from gcmpi.comm.simulated import SimulatedExchange
-from gcmpi.comm.simulated_reports import SimulatedReportExchange
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.formats import storage
 from gcmpi.importing import blame
@@ -43,9 +46,6 @@ from gcmpi.registry import (
     SWITCHES,
     WAITING,
 )
-from gcmpi.reporting import PartWorker
-from gcmpi.stragglers import StragglerModel
-from gcmpi.switching import Switch
 from gcmpi.training import (
     Auditor,
     Exchange,
@@ -56,10 +56,11 @@ from gcmpi.training import (
     Shared,
     State,
     Worker,
+    audit,
     shard,
 )
-from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire
+from gcmpi.training.partial import PartWorker
+from gcmpi.training.switching import Switch
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Run:
                 PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
                 for i, rows in enumerate(self.shards())
             ]
-            return SimulatedReportExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
+            return SimulatedPartialExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
         workers = [
             Worker(i, s.problem, rows, s.schemes, s.sampling)
             for i, rows in enumerate(self.shards())

@@ -20,7 +20,7 @@ from gcmpi.importing import OwnPartError, blame
 from gcmpi.training import Message, Shared
 
 if TYPE_CHECKING:
-    from gcmpi.comm.mpi import MpiLink, World
+    from gcmpi.cluster.mpi import MpiLink, World
 
 GRACE = 0.5
 """Seconds that a worker has to tell why it leaves its loop."""
@@ -51,7 +51,7 @@ class Turns:
     def __iter__(self) -> Iterator[Step]:
         """Yield steps until the run is over."""
         if self._world.rank == 1:
-            self._world.report(self._parameters())
+            self._world.send_up(self._parameters())
         try:
             parts = receive_parts(self._world, self._e)
         except (ValueError, ImportError) as error:
@@ -162,7 +162,7 @@ class Desk:
 
     def link(self) -> MpiLink:
         """Return the way to the server."""
-        from gcmpi.comm.mpi import MpiLink
+        from gcmpi.cluster.mpi import MpiLink
 
         model = self._shared.problem
         return MpiLink(self._world, model.d, model.dtype, self._shared.wires)

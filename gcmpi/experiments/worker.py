@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gcmpi import environment, reporting, training
+from gcmpi import environment, training
 from gcmpi.importing import blame
+from gcmpi.training import partial as reporting
 
 if TYPE_CHECKING:
-    from gcmpi.comm.mpi import World
+    from gcmpi.cluster.mpi import World
     from gcmpi.experiments.experiment import Experiment
 
 
@@ -63,13 +64,13 @@ def receive_parts(
 
 def decline(world: World, why: str) -> None:
     """Tell the server why this worker cannot take part; the server refuses the run."""
-    world.report(why)
+    world.send_up(why)
     world.receive()
 
 
 def ready(world: World) -> bool:
     """Tell the server that this worker is ready, and wait for all; False if one has declined."""
-    world.report(environment.place())
+    world.send_up(environment.place())
     return bool(world.receive())
 
 
@@ -87,8 +88,8 @@ def _same(e: Experiment | None, text: str) -> None:
 
 def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Callable[[], None]:
     """Return what a worker does in the run, after a rehearsal."""
-    from gcmpi.comm.mpi import MpiLink
-    from gcmpi.comm.reports import MpiReportLink
+    from gcmpi.cluster.mpi import MpiLink
+    from gcmpi.cluster.partial import MpiPartialLink
 
     i, problem, codes = world.rank - 1, shared.problem, shared.codes
     ends = (world, problem.d, problem.dtype, shared.wires)
@@ -103,7 +104,7 @@ def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Call
 
     def work() -> None:
         if isinstance(worker, reporting.PartWorker):
-            reporting.work(MpiReportLink(*ends, worker.load), worker, shared.stragglers)
+            reporting.work(MpiPartialLink(*ends, worker.load), worker, shared.stragglers)
         else:
             training.work(MpiLink(*ends), worker, shared.stragglers)
 

@@ -319,14 +319,18 @@ class RunFile:
         return self.environment.get("command", "")
 
     def changed(self, now: Mapping[str, Source]) -> list[str]:
-        """Say of which own parts the file's content is another one now, a sentence each."""
+        """Say of which own parts the file's content is another one now, a sentence a file."""
+        files: dict[str, tuple[Source, Source, list[str]]] = {}
+        for setting, source in now.items():
+            before = self.own.get(setting)
+            if before is None or before.module != source.module:
+                continue
+            if before.sha256 != source.sha256:
+                files.setdefault(source.file, (before, source, []))[2].append(setting)
         return [
-            f"{setting} {source.module}: {source.file} has changed since the run (SHA-256 "
-            f"{before.sha256[:12]} then, {source.sha256[:12]} now)"
-            for setting, source in now.items()
-            if (before := self.own.get(setting)) is not None
-            and before.module == source.module
-            and before.sha256 != source.sha256
+            f"{file} ({', '.join(settings)}) has changed since the run (SHA-256 "
+            f"{before.sha256[:12]} then, {after.sha256[:12]} now)"
+            for file, (before, after, settings) in files.items()
         ]
 
 

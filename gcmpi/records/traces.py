@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from gcmpi.arrays import Array
+from gcmpi.cluster.stragglers import Table, Unit, from_trace
 from gcmpi.records.files import read
 from gcmpi.registry import STRAGGLERS
 from gcmpi.sentences import words
-from gcmpi.stragglers import Table, Unit, from_trace
 
 
 @STRAGGLERS.register("trace")
@@ -26,7 +26,7 @@ def trace(
 
     `dataset` names the table in an HDF5 file. A CSV file has one iteration a line and no heading
     but comments (#); an empty cell or nan is a worker that never answered. See
-    `gcmpi.stragglers.from_trace` for what becomes of the seconds.
+    `gcmpi.cluster.stragglers.from_trace` for what becomes of the seconds.
 
     Raises
     ------

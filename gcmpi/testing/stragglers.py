@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
+from gcmpi.cluster.stragglers import Table
 from gcmpi.registry import STRAGGLERS
-from gcmpi.stragglers import Table
 from gcmpi.testing.parts import Own, Place, part
 
 SEEDS = 2000

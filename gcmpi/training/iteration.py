@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
+from gcmpi.cluster.messages import Done, Replies, all_or_none
 from gcmpi.codes.code import Code
-from gcmpi.training.messages import Replies, Report, all_or_none
 from gcmpi.training.scheme import Scheme
 from gcmpi.training.state import State
 
@@ -71,9 +71,9 @@ class Decoding:
     divisor: float
 
     @cached_property
-    def report(self) -> Report:
+    def done(self) -> Done:
         """What the workers had finished, as far as they said."""
-        return self.replies.report or all_or_none(self.scheme.codes.A, self.replies)
+        return self.replies.done or all_or_none(self.scheme.codes.A, self.replies)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Iteration:
     `seconds` is the training time up to the end of the iteration: exchanges, decoding and updates
     without the audits in between. Audited quantities are NaN in iterations without an audit.
     `finished` is how many subsets a worker had finished when the server stopped waiting, as far
-    as it said: all or none, unless the code asks for reports. `late` has the answers to earlier
+    as it said: all or none, unless the code asks for counts. `late` has the answers to earlier
     iterations that came in this one: (iteration, worker, seconds since that iteration's start);
     their column has them in the row of the iteration that they answer.
     """
@@ -184,7 +184,7 @@ class Iteration:
         lambda x: x.replies.survivors, "answer in time", dtype="u1", by_worker=True
     )
     finished: IntArray = column(
-        lambda x: x.decoding.report.finished,
+        lambda x: x.decoding.done.finished,
         "subsets finished when waiting ended",
         dtype="i4",
         by_worker=True,

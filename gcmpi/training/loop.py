@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
+from gcmpi.cluster.messages import Exchange, Replies
 from gcmpi.codes.code import Code, combine
 from gcmpi.training.iteration import Audit, Decoding, Iteration, Outcome
-from gcmpi.training.messages import Exchange, Replies
 from gcmpi.training.scheme import Scheme
 from gcmpi.training.state import Moving, State
 
@@ -51,8 +51,8 @@ def train(run: Run, exchange: Exchange, state: State, record: Recorder) -> State
 
 def decode(scheme: Scheme, state: State, code: Code, replies: Replies) -> Decoding:
     """Decode the gradient of an iteration that began with this code."""
-    if replies.report is not None:
-        code = scheme.codes.code(state.t, replies.report.finished)
+    if replies.done is not None:
+        code = scheme.codes.code(state.t, replies.done.finished)
     R = scheme.decoder(code, replies.survivors)
     decoded = combine(R, replies.Y, state.theta.size)
     divisor = scheme.divisor(replies.survivors)
@@ -62,7 +62,7 @@ def decode(scheme: Scheme, state: State, code: Code, replies: Replies) -> Decodi
 def learn(parts: Moving, decoding: Decoding) -> None:
     """Tell the rules who was late, and the response times that became known."""
     parts.switch.observe(int(np.count_nonzero(~decoding.replies.survivors)))
-    known = decoding.report.seconds[np.isfinite(decoding.report.seconds)]
+    known = decoding.done.seconds[np.isfinite(decoding.done.seconds)]
     parts.rule.observe(np.append(known, [late for _, _, late in decoding.replies.late]))
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from gcmpi.arrays import Array, BoolArray
+from gcmpi.cluster.stragglers import StragglerModel
+from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import Code, message_length
 from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.decoders.least_squares import Decoder
 from gcmpi.learning import Problem
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.registry import REGISTRIES, OwnPartError
-from gcmpi.stragglers import StragglerModel
-from gcmpi.wire import Wire
 
 
 def elsewhere(code: Code, survivors: BoolArray) -> Array:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from gcmpi.arrays import AnyArray
+from gcmpi.cluster.messages import Exchange
+from gcmpi.cluster.waiting import StopRule
 from gcmpi.learning.optimizers import Optimizer
 from gcmpi.stateful import Arrays
-from gcmpi.switching import Switch
-from gcmpi.training.messages import Exchange
-from gcmpi.waiting import StopRule
+from gcmpi.training.switching import Switch
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gcmpi.arrays import AnyArray, IntArray
+from gcmpi.cluster.messages import Link, Message
+from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.learning import AnyRows, Dataset, Problem, in_memory, partition
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
-from gcmpi.stragglers import StragglerModel
-from gcmpi.training.messages import Link, Message
 from gcmpi.training.scheme import Scheme
 
 

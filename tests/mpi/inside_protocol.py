@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gcmpi.cluster.mpi import MpiExchange, MpiLink, World
+from gcmpi.cluster.waiting import All, Deadline, Fastest
+from gcmpi.cluster.wire import Dense
 from gcmpi.codes.code import Code
-from gcmpi.comm.mpi import MpiExchange, MpiLink, World
 from gcmpi.formats import EPSILON, WireType
 from gcmpi.training import Message, Replies
-from gcmpi.waiting import All, Deadline, Fastest
-from gcmpi.wire import Dense
 
 WORLD = World()
 N = WORLD.size - 1

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gcmpi.arrays import Array, BoolArray
+from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, STRAGGLERS, Spec
-from gcmpi.stragglers import StragglerModel
 
 
 @dataclass(frozen=True, eq=False)

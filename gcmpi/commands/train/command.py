@@ -17,7 +17,7 @@ from gcmpi.experiments.interrupt import Interrupt
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gcmpi.comm.mpi import World
+    from gcmpi.cluster.mpi import World
     from gcmpi.experiments.run import Run
     from gcmpi.training import Exchange
 
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     if any(word in options.WITHOUT_MPI for word in argv):
         return run_without_mpi(argv)
     interrupt = Interrupt()  # before MPI starts
-    from gcmpi.comm.mpi import World
+    from gcmpi.cluster.mpi import World
 
     world = World()
     try:

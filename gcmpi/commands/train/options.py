@@ -82,7 +82,7 @@ def _add_code(group: argparse._ArgumentGroup) -> None:
 def _add_problem(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--problem", metavar="PART", help="mlp, softmax, logistic or least-squares")
-    add("--dataset", metavar="PART", help="mnist-10k, mixture, or the path of an .npz or IDX file")
+    add("--dataset", metavar="PART", help="mnist-10k, mixture, or a path: .npz, .h5, IDX, a folder")
     add("--dtype", metavar="TYPE", help="parameters and gradients: float32 or float64")
     add("--batch", metavar="B", help="rows of a subset a gradient takes: 0.1 (fraction), rows:32")
     add("--optimizer", metavar="PART", help="sgd, momentum or adam, with rate=")

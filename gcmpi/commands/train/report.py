@@ -59,9 +59,10 @@ def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) 
             f"note       m={e.m} exceeds the replication factor {code.gamma}: no decoding is "
             "exact, even when nobody is late"
         )
-    lines += [
-        f"own        {name} from {source.file or source.module}" for name, source in e.own.items()
-    ]
+    files: dict[str, list[str]] = {}
+    for name, source in e.own.items():
+        files.setdefault(source.file or source.module, []).append(name)
+    lines += [f"own        {', '.join(names)} from {file}" for file, names in files.items()]
     lines += [f"note       {note}" for note in notes]
     return "".join(f"# {line}\n" for line in lines)
 

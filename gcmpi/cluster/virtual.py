@@ -1,4 +1,4 @@
-"""The exchange in one process, on a virtual clock: the protocol of `gcmpi.comm.mpi`, no waiting.
+"""The exchange in one process, on a virtual clock: the protocol of `gcmpi.cluster.mpi`, no waiting.
 
 Workers compute for a fixed virtual time and send in no time: who answers when, and so the whole
 training, is exactly reproducible, and a run over many minutes of delays takes seconds. Answers
@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gcmpi.arrays import AnyArray
+from gcmpi.cluster.messages import Answering, Replies
+from gcmpi.cluster.stragglers import StragglerModel
+from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.wire import Wire, remembered, restore
 from gcmpi.formats import storage
 from gcmpi.stateful import Arrays, need
-from gcmpi.stragglers import StragglerModel
-from gcmpi.training import Replies, Worker
-from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, remembered, restore
 
 
 class SimulatedExchange:
@@ -41,7 +41,7 @@ class SimulatedExchange:
 
     def __init__(
         self,
-        workers: Sequence[Worker],
+        workers: Sequence[Answering],
         stragglers: StragglerModel,
         wires: Sequence[Mapping[int, Wire]],
         compute_seconds: float = 0.01,
@@ -78,7 +78,7 @@ class SimulatedExchange:
         restore(self._by_owner, arrays)
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
-        """Do one iteration; the same contract as `gcmpi.comm.mpi.MpiExchange.exchange`.
+        """Do one iteration; the same contract as `gcmpi.cluster.mpi.MpiExchange.exchange`.
 
         An iteration that is given up leaves no trace: it may be done again.
         """

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gcmpi.cluster.mpi import DOWN_HEADER, UP_HEADER, Arrivals, World
+from gcmpi.cluster.partial import MpiPartialExchange, MpiPartialLink
+from gcmpi.cluster.waiting import Fastest
+from gcmpi.cluster.wire import Dense
 from gcmpi.codes.code import combine, encode
 from gcmpi.codes.codebook import CodeBook
-from gcmpi.comm.mpi import DOWN_HEADER, UP_HEADER, Arrivals, World
-from gcmpi.comm.reports import MpiReportExchange, MpiReportLink
 from gcmpi.registry import Spec
 from gcmpi.training import Message, Replies
-from gcmpi.waiting import Fastest
-from gcmpi.wire import Dense
 
 WORLD = World()
 N = WORLD.size - 1
@@ -42,7 +42,7 @@ def gradients(t: int, d: int) -> np.ndarray:
     return np.sin(np.arange(1, N + 1)[:, None] * (t + 1 + np.arange(d)))
 
 
-class Exchange(MpiReportExchange):
+class Exchange(MpiPartialExchange):
     """Patient: it takes its phases for long ones, so that a slow machine makes nobody late."""
 
     patience = 600.0
@@ -59,7 +59,7 @@ class Exchange(MpiReportExchange):
     def run(self, t: int, rule: object) -> Replies:
         """Do an iteration, and decode what the reports promise."""
         replies = self.exchange(t, M, np.full(self.d, float(t)), rule)
-        code = CODES.code(t, replies.report.finished)
+        code = CODES.code(t, replies.done.finished)
         R = code.decode(replies.survivors)
         G = gradients(t, self.d)
         parts = np.zeros((M, N, -(-self.d // M)))
@@ -94,13 +94,13 @@ class Signalling:
         return 0.0
 
 
-def link(d: int) -> MpiReportLink:
-    return MpiReportLink(WORLD, d, np.float64, {M: Dense(-(-d // M), "float64")}, N)
+def link(d: int) -> MpiPartialLink:
+    return MpiPartialLink(WORLD, d, np.float64, {M: Dense(-(-d // M), "float64")}, N)
 
 
-def answer(connection: MpiReportLink, t: int, finished: int, d: int) -> bool:
+def answer(connection: MpiPartialLink, t: int, finished: int, d: int) -> bool:
     """Report and send the message; returns whether the server wanted it."""
-    coefficients = connection.report(t, finished)
+    coefficients = connection.say_finished(t, finished)
     if coefficients is None:
         return False
     held = gradients(t, d)[CODES.subsets(I)[:finished]]
@@ -108,7 +108,7 @@ def answer(connection: MpiReportLink, t: int, finished: int, d: int) -> bool:
     return True
 
 
-def whole_worker(connection: MpiReportLink, d: int) -> list[int]:
+def whole_worker(connection: MpiPartialLink, d: int) -> list[int]:
     """Finish everything at once, in every iteration; returns the iterations seen."""
     seen = []
     while (request := connection.receive()) is not None:
@@ -127,7 +127,7 @@ def test_unfinished_work_counts(d: int) -> None:
         exchange = Exchange(d)
         for t in range(3):
             replies = exchange.run(t, Fastest(N - 1))
-            assert list(replies.report.finished) == [t, *[N] * (N - 1)]
+            assert list(replies.done.finished) == [t, *[N] * (N - 1)]
             assert list(replies.survivors) == [t > 0, *[True] * (N - 1)]
             np.testing.assert_array_equal(replies.compute_seconds[1:], 0.1)
             np.testing.assert_array_equal(replies.encode_seconds[1:], 0.2)
@@ -136,11 +136,11 @@ def test_unfinished_work_counts(d: int) -> None:
             messages, header = -(-d // M) * 8, UP_HEADER * 8
             sent = np.count_nonzero(replies.survivors)
             assert replies.bytes_up == N * header + sent * (header + messages)
-            coefficients = M * int(replies.report.finished.sum())
+            coefficients = M * int(replies.done.finished.sum())
             headers = DOWN_HEADER * (N + 1 + sent)  # thetas, a request, coefficients
             assert replies.bytes_down == 8 * (headers + N * d + coefficients)
-            slow = replies.report.seconds[0]
-            assert slow > replies.report.seconds[1:].max()
+            slow = replies.done.seconds[0]
+            assert slow > replies.done.seconds[1:].max()
         assert exchange.close()
     elif I == 0:
         connection = link(d)
@@ -158,8 +158,8 @@ def test_silence_crosses_a_request() -> None:
     if WORLD.rank == 0:
         exchange = Exchange(d)
         first = exchange.run(0, Signalling((SIGNALS / "asked-silent").touch))
-        assert list(first.report.finished) == [0, *[N] * (N - 1)]
-        assert np.isnan(first.report.seconds[0])
+        assert list(first.done.finished) == [0, *[N] * (N - 1)]
+        assert np.isnan(first.done.seconds[0])
         second = exchange.run(1, Fastest(N))
         assert second.survivors.all()
         assert exchange.close()
@@ -179,7 +179,7 @@ def test_whole_report_crosses_a_request() -> None:
     if WORLD.rank == 0:
         exchange = Exchange(d)
         first = exchange.run(0, Signalling((SIGNALS / "asked-whole").touch))
-        assert list(first.report.finished) == [N] * N
+        assert list(first.done.finished) == [N] * N
         assert first.survivors.all()
         assert exchange.run(1, Fastest(N)).survivors.all()
         assert exchange.close()
@@ -199,7 +199,7 @@ def test_late_report_is_stale_and_answered_with_the_newest_theta() -> None:
         exchange = Exchange(d)
         exchange.patience = 0.0
         first = exchange.run(0, Fastest(N - 1))
-        assert first.report.finished[0] == 0
+        assert first.done.finished[0] == 0
         assert not first.survivors[0]
         (SIGNALS / "late-report").touch()
         exchange.patience = 600.0
@@ -225,7 +225,7 @@ def test_late_message_is_dropped() -> None:
         exchange = Exchange(d)
         exchange.patience = 0.0
         first = exchange.run(0, Fastest(N))
-        assert list(first.report.finished) == [N] * N
+        assert list(first.done.finished) == [N] * N
         assert not first.survivors[0]
         assert np.isnan(first.arrival_seconds[0])
         (SIGNALS / "late-message").touch()
@@ -237,7 +237,7 @@ def test_late_message_is_dropped() -> None:
     elif I == 0:
         connection = link(d)
         t, _, _ = connection.receive()
-        coefficients = connection.report(t, N)
+        coefficients = connection.say_finished(t, N)
         assert coefficients.shape == (M, N)
         y = encode(coefficients, gradients(t, d)[CODES.subsets(I)])
         wait_for("late-message")

@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import Code, encode, message_length
 from gcmpi.formats import EPSILON
 from gcmpi.learning import Dataset, Problem, given, made, partition, pieces, prepared
@@ -15,7 +16,6 @@ from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
 from gcmpi.learning.problem import Ready
 from gcmpi.training import GradientAudit, Replies
-from gcmpi.wire import Wire
 
 
 class Auditor:
@@ -99,20 +99,9 @@ class Auditor:
             full = relative_error(decoded / alpha, self._full(code.k))
         right = truth.allows(decoded, replies, self._rounding)
         if not right:  # near an optimum that fits all rows, gradients are smaller than their terms
-            floor = self._floor(code, R, replies.survivors)
+            floor = rounding_floor(code, R, self._initial_norms, self._problem.dtype)
             right = truth.allows(decoded, replies, self._rounding, floor)
         return GradientAudit(error, full, int(right) if self._exact else 255)
-
-    def _floor(self, code: Code, R: Array, survivors: BoolArray) -> float:
-        """Return the rounding that messages keep however small they are.
-
-        A gradient is a sum whose terms may cancel; their size is taken from the gradients at the
-        initial parameters.
-        """
-        coefficients = np.linalg.norm(code.B.reshape(code.m, code.k, code.n), axis=0)
-        messages = self._initial_norms @ coefficients
-        eps = float(np.finfo(self._problem.dtype).eps)
-        return 100 * eps * float(np.linalg.norm(R[survivors], axis=1) @ messages[survivors])
 
     @cached_property
     def _initial_norms(self) -> Array:
@@ -201,6 +190,22 @@ def rounding(wire: Wire, dtype: npt.DTypeLike) -> float:
     comes from sums of a few thousand terms that an audit adds in another order.
     """
     return EPSILON[wire.dtype] + 100 * float(np.finfo(dtype).eps)
+
+
+def rounding_floor(code: Code, R: Array, norms: Array, dtype: npt.DTypeLike) -> float:
+    """Return the rounding that a decoded gradient keeps however small messages are.
+
+    A gradient is a sum whose terms may cancel: near an optimum that fits all rows it is smaller
+    than its terms.
+
+    Parameters
+    ----------
+    norms : (k,)
+        The norms of the subset gradients at the initial parameters: the size of the terms.
+    """
+    coefficients = np.linalg.norm(code.B.reshape(code.m, code.k, code.n), axis=0)
+    sizes = np.linalg.norm(R, axis=1) * (norms @ coefficients)
+    return 100 * float(np.finfo(dtype).eps) * float(sizes.sum())
 
 
 def relative_error(estimate: AnyArray, exact: Array) -> float:

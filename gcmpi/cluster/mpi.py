@@ -43,11 +43,11 @@ import mpi4py
 import numpy as np
 
 from gcmpi.arrays import AnyArray
+from gcmpi.cluster.messages import Message, Replies
+from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.wire import Wire, remembered, restore
 from gcmpi.formats import storage
 from gcmpi.stateful import NOTHING, Arrays
-from gcmpi.training import Message, Replies
-from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, remembered, restore
 
 # libfabric's transport of Open MPI costs a second at start-up and gains nothing on one host
 os.environ.setdefault("OMPI_MCA_btl", "^ofi")
@@ -86,12 +86,12 @@ class World:
         for worker, value in enumerate(values):
             self.comm.send(value, dest=worker + 1, tag=SETUP_TAG)
 
-    def report(self, value: object) -> None:
+    def send_up(self, value: object) -> None:
         """Send a value to the server."""
         self.comm.send(value, dest=0, tag=SETUP_TAG)
 
     def receive(self, source: int = 0) -> Any:
-        """Return what `hand_out` or `report` sends to this rank, asleep until it is there.
+        """Return what `hand_out` or `send_up` sends to this rank, asleep until it is there.
 
         A collective would have every rank that waits burn a core that the others still need.
         """

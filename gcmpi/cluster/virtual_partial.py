@@ -1,6 +1,6 @@
 """The exchange of codes that use what stragglers have finished, in one process.
 
-The virtual clock is that of `gcmpi.comm.simulated`: a worker with delta subsets has finished p of
+The virtual clock is that of `gcmpi.cluster.virtual`: a worker with delta subsets has finished p of
 them after p / delta of its computation and delay. Reports, coefficients and messages take no time,
 so nothing is ever late, and all workers begin every iteration together.
 """
@@ -13,17 +13,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.cluster.messages import AnsweringInParts, Done, Replies, seconds_needed
+from gcmpi.cluster.stragglers import StragglerModel
+from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.wire import Wire, remembered, restore
 from gcmpi.codes.codebook import CodeBook
 from gcmpi.formats import storage
-from gcmpi.reporting import PartWorker, seconds_needed
 from gcmpi.stateful import Arrays
-from gcmpi.stragglers import StragglerModel
-from gcmpi.training import Replies, Report
-from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire, remembered, restore
 
 
-class SimulatedReportExchange:
+class SimulatedPartialExchange:
     """The server's side and all workers.
 
     Parameters
@@ -31,7 +30,7 @@ class SimulatedReportExchange:
     workers
         Worker 0 to n - 1.
     codes
-        What follows from their reports.
+        What follows from their counts.
     stragglers
         Their delays.
     wires
@@ -42,7 +41,7 @@ class SimulatedReportExchange:
 
     def __init__(
         self,
-        workers: Sequence[PartWorker],
+        workers: Sequence[AnsweringInParts],
         codes: CodeBook,
         stragglers: StragglerModel,
         wires: Sequence[Mapping[int, Wire]],
@@ -67,7 +66,7 @@ class SimulatedReportExchange:
         restore(self._by_owner, arrays)
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
-        """Do one iteration; the contract of `gcmpi.comm.reports.MpiReportExchange.exchange`."""
+        """Do one iteration; the contract of `gcmpi.cluster.partial.MpiPartialExchange.exchange`."""
         unit = self._compute_seconds if self._stragglers.unit == "compute" else 1.0
         delays = self._stragglers.delays(t) * unit
         needed = self._compute_seconds + delays
@@ -97,7 +96,7 @@ class SimulatedReportExchange:
             [],
             int(np.count_nonzero(survivors)) * self._sent.nbytes,
             self.n * theta.nbytes + sum(column.size for column in columns) * theta.itemsize,
-            Report(finished, seconds_needed(reported, finished, self._loads)),
+            Done(finished, seconds_needed(reported, finished, self._loads)),
         )
 
     def _wait(self, t: int, needed: Array, rule: StopRule) -> tuple[BoolArray, float]:

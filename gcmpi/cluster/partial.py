@@ -1,22 +1,22 @@
-"""The exchange of codes that use what stragglers have finished, of the pieces of `gcmpi.comm.mpi`.
+"""The exchange of codes that use what stragglers have finished; built on `gcmpi.cluster.mpi`.
 
 Protocol
 --------
-What `gcmpi.comm.mpi` says of theta, results, late ones, silence and STOP holds here too. An
+What `gcmpi.cluster.mpi` says of theta, results, late ones, silence and STOP holds here too. An
 iteration has three phases:
 
-* The server sends theta. A worker that has finished all its subsets reports so, unasked: for the
+* The server sends theta. A worker that has finished all its subsets says so, unasked: for the
   stop rule it has answered.
-* When the rule says stop, the server asks those that owe a report. A worker looks for the request
-  after every subset and in the middle of a delay. It reports how many subsets it has finished; as
+* When the rule says stop, the server asks those that owe a count. A worker looks for the request
+  after every subset and in the middle of a delay. It says how many subsets it has finished; as
   their order is known, the number says which.
-* From the reports follow the coefficients. The server sends every worker its own, and the worker
+* From the counts follow the coefficients. The server sends every worker its own, and the worker
   sends its message.
 
-The server waits for the reports, and then for the messages, at most as long each as the first phase
-took: without a report a worker has finished nothing. What comes later is late: a worker that has
+The server waits for the counts, and then for the messages, at most as long each as the first phase
+took: without a count a worker has finished nothing. What comes later is late: a worker that has
 reported takes newer parameters in place of coefficients, and one that has reported unasked ignores
-a request that crossed its report. Who comes late while the server waits for reports or messages
+a request that crossed its count. Who comes late while the server waits for counts or messages
 has its newer parameters with the next iteration: with those of this one it would be late again.
 """
 
@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 
 from gcmpi.arrays import AnyArray
-from gcmpi.codes.codebook import CodeBook
-from gcmpi.comm.mpi import (
+from gcmpi.cluster.messages import Done, Message, Replies, seconds_needed
+from gcmpi.cluster.mpi import (
     BYE,
     DOWN_HEADER,
     IDLE_SLEEP,
@@ -42,17 +42,16 @@ from gcmpi.comm.mpi import (
     MpiLink,
     World,
 )
-from gcmpi.reporting import seconds_needed
-from gcmpi.training import Message, Replies, Report
-from gcmpi.waiting import StopRule
-from gcmpi.wire import Wire
+from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.wire import Wire
+from gcmpi.codes.codebook import CodeBook
 
-REPORT = 3.0  # a worker's kind of message: kind, iteration, number of finished subsets
+FINISHED = 3.0  # a worker's kind of message: kind, iteration, number of finished subsets
 REQUEST, COEFFICIENTS = -2, -3  # of the server, in place of an iteration; neither is STOP
 
 
-class MpiReportExchange(MpiExchange):
-    """The server's side; `codes` says what follows from reports, the rest is as in its base."""
+class MpiPartialExchange(MpiExchange):
+    """The server's side; `codes` says what follows from counts, the rest is as in its base."""
 
     def __init__(
         self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire], codes: CodeBook
@@ -64,7 +63,7 @@ class MpiReportExchange(MpiExchange):
         self._request.header[0] = REQUEST
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
-        """Do one iteration: theta until `rule` says stop, then reports, then messages."""
+        """Do one iteration: theta until `rule` says stop, then counts, then messages."""
         now = self._begin(t, m, theta)
         self._finished = np.zeros(self.n, dtype=np.intp)
         self._reported = np.full(self.n, np.nan)
@@ -77,7 +76,7 @@ class MpiReportExchange(MpiExchange):
         unasked = busy.copy()
 
         def ask(now: Arrivals) -> None:
-            for i in map(int, np.flatnonzero(unasked & self._owes)):  # a report may have crossed
+            for i in map(int, np.flatnonzero(unasked & self._owes)):  # a count may have crossed
                 unasked[i] = not self._send(i, self._request, now)
 
         self._phase(now, limit, rule, ask, lambda: bool((self._owes & busy).any()))
@@ -90,7 +89,7 @@ class MpiReportExchange(MpiExchange):
 
         self._phase(now, limit, rule, instruct, lambda: bool(unsent or (self._owes & used).any()))
         seconds = seconds_needed(self._reported, self._finished, self._loads)
-        return replace(self._end(now), report=Report(self._finished, seconds))
+        return replace(self._end(now), done=Done(self._finished, seconds))
 
     def _phase(
         self,
@@ -111,9 +110,9 @@ class MpiReportExchange(MpiExchange):
         self._collect(now, send, remaining)
 
     def _use(self, i: int, now: Arrivals) -> bool:
-        """Take worker i's report or answer; False if it is late."""
+        """Take worker i's count or answer; False if it is late."""
         header = self._inbox[i].header
-        if header[0] != REPORT:
+        if header[0] != FINISHED:
             return super()._use(i, now)
         if int(header[1]) != now.t or not self._open:
             return False
@@ -131,7 +130,7 @@ class MpiReportExchange(MpiExchange):
         return messages
 
 
-class MpiReportLink(MpiLink):
+class MpiPartialLink(MpiLink):
     """A worker's side.
 
     Parameters
@@ -161,21 +160,21 @@ class MpiReportLink(MpiLink):
         return None
 
     def asked(self, seconds: float) -> bool:
-        """Sleep so long, or until the server asks for a report or ends the run; says if it did."""
+        """Sleep so long, or until the server asks for a count or ends the run; says if it did."""
         due = time.perf_counter() + seconds
         self._listen()
         while not (asked := self._test(self._receive)) and (left := due - time.perf_counter()) > 0:
             time.sleep(min(left, IDLE_SLEEP[1]))
         return asked
 
-    def report(self, t: int, finished: int) -> AnyArray | None:
-        """Report, or say BYE at the end of the run; return the coefficients (m, finished), if any.
+    def say_finished(self, t: int, finished: int) -> AnyArray | None:
+        """Done, or say BYE at the end of the run; return the coefficients (m, finished), if any.
 
         Anything else that comes, STOP or newer parameters, is left to `receive`.
         """
         self._listen()
         stopped = self._test(self._receive) and self._inbox.header[0] == STOP
-        self._outbox.header[:3] = BYE if stopped else REPORT, t, finished
+        self._outbox.header[:3] = BYE if stopped else FINISHED, t, finished
         self._post(0)
         self._wait()
         while self._inbox.header[0] == REQUEST:

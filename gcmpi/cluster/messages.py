@@ -1,21 +1,21 @@
 """What passes between server and workers, and how each of them sees the other.
 
-`gcmpi.comm` has an `Exchange` and a `Link` over MPI, and the exchange in one process.
+`gcmpi.cluster` has an `Exchange` and a `Link` over MPI, and the exchange in one process.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
+from gcmpi.cluster.waiting import StopRule
 from gcmpi.stateful import Arrays
-from gcmpi.waiting import StopRule
 
 
-class Report(NamedTuple):
+class Done(NamedTuple):
     """What workers had done when the server stopped waiting, as far as they said.
 
     Attributes
@@ -23,7 +23,7 @@ class Report(NamedTuple):
     finished : (n,)
         How many subsets each of them has finished.
     seconds : (n,)
-        When each had finished all of its subsets, or would have at its pace; NaN without a report.
+        When each had finished all of its subsets, or would have at its pace; NaN without a count.
     """
 
     finished: IntArray
@@ -51,8 +51,8 @@ class Replies:
         since that iteration's start). They are counted as stale and dropped.
     bytes_up, bytes_down
         Bytes received from and sent to workers, headers and stale messages included.
-    report
-        What the messages are made of, where workers report it: ``codes.code(t, report.finished)``
+    done
+        What the messages are made of, where workers say it: ``codes.code(t, done.finished)``
         is their code.
     """
 
@@ -66,12 +66,12 @@ class Replies:
     late: list[tuple[int, int, float]]
     bytes_up: int
     bytes_down: int
-    report: Report | None = None
+    done: Done | None = None
 
 
-def all_or_none(A: AnyArray, replies: Replies) -> Report:
+def all_or_none(A: AnyArray, replies: Replies) -> Done:
     """Return what is known of workers that only send whole answers."""
-    return Report(A.sum(axis=0, dtype=np.intp) * replies.survivors, replies.arrival_seconds)
+    return Done(A.sum(axis=0, dtype=np.intp) * replies.survivors, replies.arrival_seconds)
 
 
 class Exchange(Protocol):
@@ -88,6 +88,55 @@ class Exchange(Protocol):
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
         """Send theta and m to every idle worker and collect answers until `rule` says stop."""
+        ...
+
+
+class Model(Protocol):
+    """What a transport needs to know of a model: the size and the type of parameters."""
+
+    @property
+    def d(self) -> int: ...  # noqa: D102
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+
+
+class Answering(Protocol):
+    """A worker that a transport in one process calls."""
+
+    @property
+    def problem(self) -> Model:
+        """The loss."""
+        ...
+
+    def answer(self, t: int, m: int, theta: AnyArray) -> Message:
+        """Return the message of iteration t, without a delay."""
+        ...
+
+
+class AnsweringInParts(Protocol):
+    """A worker that computes one subset gradient after the other."""
+
+    @property
+    def problem(self) -> Model:
+        """The loss."""
+        ...
+
+    @property
+    def load(self) -> int:
+        """How many subsets the worker holds."""
+        ...
+
+    def begin(self, t: int, theta: AnyArray) -> None:
+        """Take the parameters of iteration t."""
+        ...
+
+    def compute(self, position: int) -> None:
+        """Compute the gradient of one subset and keep it."""
+        ...
+
+    def encode(self, coefficients: AnyArray) -> AnyArray:
+        """Return the message of the first subsets with these coefficients (m, finished)."""
         ...
 
 
@@ -116,3 +165,18 @@ class Message:
     compute_seconds: float
     encode_seconds: float
     delay_seconds: float = 0.0
+
+
+def seconds_needed(reported: Array, finished: IntArray, loads: IntArray) -> Array:
+    """Return when workers had finished everything, or would have at the pace of their count.
+
+    Parameters
+    ----------
+    reported : (n,)
+        When the count came; NaN without one.
+    finished, loads : (n,)
+        How many subsets the worker had finished then, and how many it holds.
+    """
+    # in the middle of a subset, as far as one knows
+    pace: Array = np.where(finished < loads, loads / (finished + 0.5), 1.0)
+    return reported * pace

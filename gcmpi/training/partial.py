@@ -1,9 +1,9 @@
 """Codes that use what stragglers have finished: the worker's side of an iteration.
 
-A worker computes its subset gradients one after the other. It reports how many it has finished
+A worker computes its subset gradients one after the other. It says how many it has finished
 when it has them all, or when the server has stopped waiting and asks; the server answers with the
-coefficients that follow from all reports, and the worker sends its one message. This module knows
-no MPI: `gcmpi.comm` has the link and the server's side.
+coefficients that follow from all counts, and the worker sends its one message. This module knows
+no MPI: `gcmpi.cluster` has the link and the server's side.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Protocol
 
 import numpy as np
 
-from gcmpi.arrays import AnyArray, Array, IntArray
+from gcmpi.arrays import AnyArray
+from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.learning import Problem, in_memory
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
-from gcmpi.stragglers import StragglerModel
 from gcmpi.training import Link, Message, Shard
 
 
-class ReportLink(Link, Protocol):
-    """A worker's view of a server that asks for reports; the delay of a reply has passed."""
+class PartialLink(Link, Protocol):
+    """A worker's view of a server that asks for counts; the delay of a reply has passed."""
 
     def asked(self, seconds: float) -> bool:
-        """Sleep so long, or until the server asks for a report or ends the run; says if it did."""
+        """Sleep so long, or until the server asks for a count or ends the run; says if it did."""
         ...
 
-    def report(self, t: int, finished: int) -> AnyArray | None:
+    def say_finished(self, t: int, finished: int) -> AnyArray | None:
         """Say how many subsets are finished, and wait for what the server makes of it.
 
         Returns
@@ -100,7 +100,7 @@ class PartWorker:
         self.encode(np.ones((self.m, self.load)))
 
 
-def work(link: ReportLink, worker: PartWorker, stragglers: StragglerModel) -> None:
+def work(link: PartialLink, worker: PartWorker, stragglers: StragglerModel) -> None:
     """Answer the server until it says that the run is over.
 
     The delay of the straggler model is spread evenly over the subsets.
@@ -126,24 +126,9 @@ def work(link: ReportLink, worker: PartWorker, stragglers: StragglerModel) -> No
             finished += slept >= delay * unit
             if asked:
                 break
-        coefficients = link.report(t, finished)
+        coefficients = link.say_finished(t, finished)
         if coefficients is not None:
             started = time.perf_counter()
             y = worker.encode(coefficients)
             encoding = time.perf_counter() - started
             link.reply(Message(t, y, computing, encoding, sleeping))
-
-
-def seconds_needed(reported: Array, finished: IntArray, loads: IntArray) -> Array:
-    """Return when workers had finished everything, or would have at the pace of their report.
-
-    Parameters
-    ----------
-    reported : (n,)
-        When the report came; NaN without one.
-    finished, loads : (n,)
-        How many subsets the worker had finished then, and how many it holds.
-    """
-    # in the middle of a subset, as far as one knows
-    pace: Array = np.where(finished < loads, loads / (finished + 0.5), 1.0)
-    return reported * pace

@@ -1,1 +1,0 @@
-"""Transports: `gcmpi.comm.mpi` between ranks, `gcmpi.comm.simulated` in one process."""

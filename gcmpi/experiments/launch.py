@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
+import shlex
+import signal
+import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -126,9 +129,9 @@ def launch(
         )
         return simulate(e, observer=observer, output=output, overwrite=overwrite, resume=resume)
     environment.one_blas_thread()
+    world = start_mpi()
     interrupt = Interrupt()
     try:
-        world = start_mpi()
         if _interrupted:
             environment.complain("interrupted: no other run is started")
             world.abort(INTERRUPTED)
@@ -159,22 +162,29 @@ def launch(
 
 @cache
 def start_mpi() -> World:
-    """Start MPI, which waits for all ranks; says so when it takes long."""
-    notice = threading.Timer(PATIENCE, _still_waiting)
-    notice.daemon = True
-    notice.start()
-    from gcmpi.cluster.mpi import World
+    """Start MPI, which waits for all ranks; rank 0 says so when it takes long."""
+    with _notice_if_long():
+        from gcmpi.cluster.mpi import World
 
-    notice.cancel()
-
-    return World()
+        return World()
 
 
-def _still_waiting() -> None:
+@contextlib.contextmanager
+def _notice_if_long() -> Iterator[None]:
+    """Let rank 0 say that it waits for the others, if it does; nothing else runs meanwhile."""
     rank, ranks = environment.launched()
-    environment.complain(
-        f"rank {rank} waits for the others: each of the {ranks} ranks must come to this launch"
-    )
+    if rank:
+        yield
+        return
+    words = f"rank 0 waits for the others: each of the {ranks} ranks must come to this launch"
+    script = f"sleep {PATIENCE:g}; echo {shlex.quote(f'gcmpi: {words}')} >&2"
+    notice = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it has spoken
+            os.killpg(notice.pid, signal.SIGKILL)
+        notice.wait()
 
 
 @contextlib.contextmanager

@@ -47,6 +47,9 @@ class Question:
     quality: bool
 
 
+ELSEWHERE = "the server of a coded loop has no model: workers make its audits"
+
+
 class DistantModel:
     """A model that workers have and the server does not.
 
@@ -68,15 +71,15 @@ class DistantModel:
 
     def targets(self, y: AnyArray) -> AnyArray:
         """Refuse: only workers know targets."""
-        raise NotImplementedError
+        raise RuntimeError(ELSEWHERE)
 
     def loss(self, theta: AnyArray, X: AnyArray, Y: AnyArray) -> float:
         """Refuse: only workers know losses."""
-        raise NotImplementedError
+        raise RuntimeError(ELSEWHERE)
 
     def accuracy(self, theta: AnyArray, X: AnyArray, y: AnyArray) -> float:
         """Refuse: only workers know accuracies."""
-        raise NotImplementedError
+        raise RuntimeError(ELSEWHERE)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,11 @@ def is_dotted(name: str) -> bool:
     return not is_file(name)
 
 
+def is_scripts(name: str) -> bool:
+    """Say whether a name is of what a script has made, ``__main__.NAME``."""
+    return name.partition(".")[0] in (SCRIPT, "__mp_main__") and "." in name
+
+
 def is_file(name: str) -> bool:
     """Say whether a text is the name of a file rather than of a part."""
     return "/" in name or name.lower().endswith(SUFFIXES) or Path(name).is_file()
@@ -130,7 +135,7 @@ def find(name: str, what: str) -> tuple[object, str]:
     OwnPartError
         If importing the module raises.
     """
-    if name.partition(".")[0] in (SCRIPT, "__mp_main__"):
+    if is_scripts(name):
         raise NotFoundError(
             f"{what} was made in a script and has no name that can be imported: run that script "
             "again, or make it with a function of a module and name that (mymodule.function)",

@@ -216,7 +216,7 @@ class Registry(Generic[P]):
         if name in self._own:
             return self._own[name]
         if name not in self._parts:
-            if importing.is_dotted(name):
+            if importing.is_dotted(name) or importing.is_scripts(name):
                 value, module = importing.find(name, f"{self.kind} {name}")
                 ours = self._registered(value)
                 return self._parts[ours] if ours else self._keep(name, value, module)

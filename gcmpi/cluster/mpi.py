@@ -62,6 +62,8 @@ GRACE = 5.0
 """Seconds to wait for workers in the middle of a computation when an iteration is given up."""
 DATA_TAG, SETUP_TAG, QUESTION_TAG = 7, 8, 9
 
+ABORT_PATIENCE = 0.3
+"""Seconds before all ranks are ended: MPICH's launcher may lose what a rank has just said."""
 IDLE_SLEEP = (50e-6, 2e-3)  # a worker: seconds between two tests, first and at most
 SERVER_SLEEP = (50e-6, 500e-6)
 
@@ -146,6 +148,7 @@ class World:
         """End all ranks with an exit code, whatever they are doing."""
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(ABORT_PATIENCE)
         self.comm.Abort(code)
 
     def abort_on(self, error: BaseException) -> None:

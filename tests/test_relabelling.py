@@ -11,7 +11,7 @@ from gcmpi import Code
 from gcmpi.codes.decoders.least_squares import Downdate, ridge
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.relabelling import ByOriginal, Relabelled, Relabelling, check_circulant
-from gcmpi.decoders import decoder
+from gcmpi.decoders import decoder_of
 from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
 
@@ -81,7 +81,7 @@ def test_server_and_workers_agree_on_valid_codes(assignment, encoding):
     A = ASSIGNMENTS.build(assignment)
     books = [Ensemble(A, 2, ENCODINGS.parse(encoding), seed=5, relabel=True) for _ in range(2)]
     seen = set()
-    decode = ByOriginal(Downdate())
+    decode = ByOriginal(Downdate(books[0].original))
     rng = np.random.default_rng(2)
     for t in (3, 0, 1, 2):
         code = books[0].at(t)
@@ -94,9 +94,10 @@ def test_server_and_workers_agree_on_valid_codes(assignment, encoding):
         R = decode(code, survivors)
         assert not R[~survivors].any()
         assert code.residual(R) == pytest.approx(code.error(survivors), abs=1e-9)
-        ridged = partial(ridge, eps=1e-3)  # one solution also where B_S is singular
+        # one solution also where B_S is singular
+        ridged = ByOriginal(partial(ridge, books[0].original, eps=1e-3))
         np.testing.assert_allclose(
-            ByOriginal(ridged)(code, survivors), ridged(code, survivors), atol=1e-9
+            ridged(code, survivors), ridge(code, survivors, eps=1e-3), atol=1e-9
         )
     assert len(seen) == 4
 
@@ -107,8 +108,9 @@ def test_alpha_by_enumeration(text):
     A = ASSIGNMENTS.build("projective-plane:order=2")
     encoding, m = ("bibd", 1) if text == "bibd" else ("weighted-rank-one", 2)
     book = Ensemble(A, m, ENCODINGS.parse(encoding), relabel=True)
-    decode = ByOriginal(decoder(text, 7, redrawn=False))
-    original, F = book.at(0).original, book.at(0).target
+    original, F = book.original, book.at(0).target
+    decode_original = decoder_of(original, text)
+    decode = ByOriginal(decode_original)
     names = list(all_names(7, m))
     for s in (1, 3):
         sets = [~np.isin(np.arange(7), T) for T in combinations(range(7), s)]
@@ -117,7 +119,7 @@ def test_alpha_by_enumeration(text):
             code = name.of(original)
             total += code.B @ sum(decode(code, S) for S in sets)
         mean = total / len(names) / len(sets)
-        shrinkage = np.mean([np.sum(F * (original.B @ decode(original, S))) for S in sets]) / 7 / m
+        shrinkage = np.mean([np.sum(F * (original.B @ decode_original(S))) for S in sets]) / 7 / m
         assert np.sum((mean - shrinkage * F) ** 2) < 1e-20
         rng = np.random.default_rng(3)
         if text == "least-squares":

@@ -68,6 +68,18 @@ def test_trained_cyclic_codes_are_unbiased_as_they_stand(A):
     assert (alpha < 1 - 1e-9) or s == 0
 
 
+def test_parts_of_two_single_waves_shrink_by_two_factors():
+    """What Theorem 3 says of two parts holds for one frequency, not for {0, n/2}."""
+    A = cyclic(12, 6)
+    B = dual_frame(A, waves(12, (0.0, 6.0, 1.0, 2.0)), 2)
+    F = target(B, 2)
+    mean = mean_decoded(B, 2, 5)
+    X = F.T @ mean / 12
+    assert np.allclose(mean, F @ X, atol=1e-9)
+    assert np.allclose(X, np.diag([0.599, 0.504]), atol=5e-4)
+    assert not unbiased(Code(A, B, 2))
+
+
 def test_all_shifts_of_a_set_cost_the_same():
     B = cyclic_trained(PLANE, 2, steps=40)
     sets = np.array([np.roll(np.arange(13) >= 4, r) for r in range(13)])

@@ -31,6 +31,8 @@ REGULAR = {
     "biplane": quadratic_residue(11),
     "cyclic": cyclic(9, 4),
     "random": biregular(12, 12, 4, seed=1),
+    "more workers": biregular(15, 10, 4, seed=1),
+    "more subsets": affine_plane(3),
 }
 
 
@@ -43,11 +45,12 @@ def diagonal(A, D):
 @pytest.mark.parametrize("m", [1, 2, 3])
 def test_no_diagonal_is_below_the_floor(A, m):
     rng = np.random.default_rng(0)
-    order = orders(len(A), 200, rng)
-    counts = range(len(A) + 1)
+    n = A.shape[1]
+    order = orders(n, 200, rng)
+    counts = range(n + 1)
     floor = np.array([bounds.diagonal_floor(A, m, s) for s in counts])
     for _ in range(20):
-        B = diagonal(A, rng.standard_normal((m, len(A))))
+        B = diagonal(A, rng.standard_normal((m, n)))
         assert (ErrorEngine(B, target(B, m)).nested(order, counts) >= floor - 1e-9).all()
         B = random_diagonal(A, m, rng)
         assert (ErrorEngine(B, target(B, m)).nested(order, counts) >= floor - 1e-9).all()
@@ -97,10 +100,16 @@ def test_the_floor_lies_below_the_mean_of_the_random_diagonal_and_above_ours():
         assert ErrorEngine(random, target(ours, 2)).nested(order, [s]).min() > floor
 
 
-@pytest.mark.parametrize("A", [affine_plane(3), np.tri(3, dtype=int)])
-def test_the_floor_is_for_regular_assignments(A):
-    with pytest.raises(ValueError, match="needs a regular assignment with n = k, not"):
-        bounds.diagonal_floor(A, 2, 0)
+def test_the_floor_is_for_regular_assignments():
+    with pytest.raises(ValueError, match="needs a regular assignment, not"):
+        bounds.diagonal_floor(np.tri(3, dtype=int), 2, 0)
+
+
+def test_equal_coefficients_are_enough_where_the_gram_matrix_is_singular():
+    """Where k < n, and on a ring whose load divides n, the floor is 0."""
+    for A in (biregular(15, 10, 4, seed=1), cyclic(30, 6)):
+        for s in (0, 5):
+            assert bounds.diagonal_floor(A, 2, s) == pytest.approx(0, abs=1e-9)
 
 
 CODES = {

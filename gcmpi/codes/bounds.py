@@ -386,25 +386,25 @@ def diagonal_floor(A: AnyArray, m: int, s: int) -> float:
 
         ||B R - F||^2 = m k - 2 delta tau + sum_il (A'A)_il <X_i, X_l>,
 
-    and A'A >= c I + (delta^2 - c)/n J. Each X_i has rank one, so sum ||X_i||^2 >= tau^2 / N over
-    the N survivors, and ||sum X_i||^2 >= tau^2 / m. The least value over tau is
-    m k - delta^2 / ((delta^2 - c) / (n m) + c / N).
+    and A'A >= c I + (gamma delta - c)/n J. Each X_i has rank one, so sum ||X_i||^2 >= tau^2 / N
+    over the N survivors, and ||sum X_i||^2 >= tau^2 / m. The least value over tau is
+    m k - delta^2 / ((gamma delta - c) / (n m) + c / N): 0 where A'A is singular.
 
     Raises
     ------
     ValueError
-        If A is not square or workers or subsets differ in their numbers.
+        If workers or subsets differ in their numbers.
     """
     p = parameters(A)
     N = _survivors(p.n, s)
-    if p.n != p.k or p.delta is None or p.gamma is None:
-        raise ValueError(f"needs a regular assignment with n = k, not {p}")
+    if p.delta is None or p.gamma is None:
+        raise ValueError(f"needs a regular assignment, not {p}")
     if not N:
         return float(m * p.k)
     gram = A.T.astype(np.float64) @ A
     least = max(0.0, float(np.linalg.eigvalsh(gram)[0]))
-    square = p.delta * p.delta
-    return m * p.k - square / ((square - least) / (p.n * m) + least / N)
+    most = p.gamma * p.delta  # the greatest
+    return m * p.k - p.delta**2 / ((most - least) / (p.n * m) + least / N)
 
 
 def _signs(epsilon: float) -> None:

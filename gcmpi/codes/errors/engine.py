@@ -125,7 +125,7 @@ class ErrorEngine:
 
     def _add(self, survivors: IntArray, p: IntArray) -> Array:
         """Return the errors with the first p workers of each row."""
-        Y = np.zeros((len(survivors), self.m, survivors.shape[1]))  # a set of nobody keeps its zeros
+        Y = np.zeros((len(survivors), self.m, survivors.shape[1]))  # kept by sets of nobody
         clear = np.zeros(len(survivors), dtype=np.intp)
         with suppress(np.linalg.LinAlgError):  # raised if one set of them is rank deficient
             Y, pivots = _factor(_ordered(self._G, self._P, survivors, self.total), self.m)

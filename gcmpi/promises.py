@@ -42,7 +42,8 @@ class SetTheorem:
     name
         What tables and figures call it.
     bound
-        ``bound(B, m, survivors)`` for survivors (..., n) bool, shape (...).
+        ``bound(B, m, survivors)`` for survivors (..., n) bool, shape (...). It raises ValueError
+        where the theorem does not apply.
     """
 
     name: str

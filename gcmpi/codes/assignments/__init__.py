@@ -35,7 +35,12 @@ from gcmpi.codes.assignments.random_sets import (
     regularised_bernoulli,
     stochastic_block,
 )
-from gcmpi.codes.assignments.repetition import cyclic, fractional_repetition, uncoded
+from gcmpi.codes.assignments.repetition import (
+    cyclic,
+    fractional_repetition,
+    groups,
+    uncoded,
+)
 from gcmpi.codes.assignments.sporadic import (
     clebsch,
     higman_sims,
@@ -61,6 +66,7 @@ __all__ = [
     "find",
     "fractional_repetition",
     "graph_edges",
+    "groups",
     "higman_sims",
     "hoffman_singleton",
     "is_ramanujan",

@@ -22,7 +22,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.codes.assignments.structure import components
 from gcmpi.codes.code import Code
+from gcmpi.codes.decoders.components import ByComponent
 from gcmpi.codes.decoders.made import Decode
 from gcmpi.formats import NOISE_POWER, SHORT, WireType
 from gcmpi.registry import called_by_name
@@ -102,8 +104,9 @@ def least_squares(code: Code, survivors: BoolArray) -> Array:
 class Downdate:
     """Least squares for one code.
 
-    B'B is inverted once; a call costs O(s^3 + n s m) for s stragglers. The answers for the last
-    `keep` survivor sets are remembered; they are read-only.
+    B'B is inverted once; a call costs O(s^3 + n s m) for s stragglers. Where workers share no
+    subset with the others, as in groups, R is solved for by `ByComponent`. The answers for the
+    last `keep` survivor sets are remembered; they are read-only.
 
     Parameters
     ----------
@@ -116,12 +119,8 @@ class Downdate:
     """
 
     def __init__(self, code: Code, keep: int = 64, eps: float = 0.0) -> None:
-        self._code, self._keep, self._eps = code, keep, eps
+        self._code, self._keep, self._solve = code, keep, _solver(code, eps)
         self._known: dict[bytes, Array] = {}
-        wide = code.n > code.m * code.k and not eps
-        self._H = None if wide else _ridged_inverse(code.B.T @ code.B, eps)
-        if self._H is not None:
-            self._X = self._H @ (code.B.T @ code.target)
 
     def __call__(self, survivors: BoolArray) -> Array:
         """Return R (n, m).
@@ -142,7 +141,23 @@ class Downdate:
             del self._known[next(iter(self._known))]
         return R
 
-    def _solve(self, survivors: BoolArray) -> Array:
+
+def _solver(code: Code, eps: float) -> Decode:
+    """Return the fastest least squares for many sets of survivors of one code."""
+    return ByComponent(code, eps) if components(code.A).any() else _Downdated(code, eps)
+
+
+class _Downdated:
+    """`Downdate` of one code whose workers are all in one component."""
+
+    def __init__(self, code: Code, eps: float) -> None:
+        self._code, self._eps = code, eps
+        wide = code.n > code.m * code.k and not eps
+        self._H = None if wide else _ridged_inverse(code.B.T @ code.B, eps)
+        if self._H is not None:
+            self._X = self._H @ (code.B.T @ code.target)
+
+    def __call__(self, survivors: BoolArray) -> Array:
         if self._H is None:
             return _by_factorisation(self._code, survivors, self._eps)
         T = np.flatnonzero(~survivors)
@@ -168,6 +183,8 @@ class NormalEquations:
     def __init__(self, eps: float = 0.0) -> None:
         self._eps = eps
         self._A: AnyArray | None = None
+        self._AA: Array | None = None
+        self._several = False
 
     def __call__(self, code: Code, survivors: BoolArray) -> Array:
         """Return R (n, m).
@@ -178,6 +195,8 @@ class NormalEquations:
             If `survivors` is not a boolean array of shape (n,).
         """
         survivors = code.check_survivors(survivors)
+        if self._splits(code):
+            return ByComponent(code, self._eps)(survivors)
         R = np.zeros((code.n, code.m))
         if not survivors.any():
             return R
@@ -188,15 +207,21 @@ class NormalEquations:
         R[survivors] = H @ P[survivors]
         return R
 
+    def _splits(self, code: Code) -> bool:
+        """Say whether there are several components; remember the assignment that was asked for."""
+        if self._A is None or not np.array_equal(self._A, code.A):
+            self._A, self._AA = code.A, None
+            self._several = bool(components(code.A).any())
+        return self._several
+
     def _gram(self, code: Code) -> Array:
         D = equal_weights(code)
         if D is None:
             G: Array = code.B.T @ code.B
             return G
-        if self._A is None or not np.array_equal(self._A, code.A):
-            self._A = code.A
+        if self._AA is None:
             A = code.A.astype(np.float64)
-            self._AA: Array = A.T @ A
+            self._AA = A.T @ A
         return self._AA * (D.T @ D)
 
 

@@ -126,17 +126,25 @@ def curve(
 
 def _over_sets(code: Ensemble) -> tuple[str, Callable[[np.random.Generator], Source]] | None:
     """Return the name of a bound that depends on the set, and what makes its source."""
-    declared = code.part.promises.theorems
-    theorem = next((x for x in declared if isinstance(x, LeastSquaresTheorem | SetTheorem)), None)
-    if theorem is None:
-        return None
-    name = f"{theorem.name}, mean over the sets"
-    if isinstance(theorem, SetTheorem):
-        bound = theorem.bound
-        return name, lambda rng: EachSetBound(bound, code.draw(rng), code.m)
-    options = theorems.taken(theorem.problem, theorems.options_of(code.encoding))
-    same = LeastSquaresBound(*theorem.problem(code.A, code.m, **options), code.m)
-    return name, lambda _: same
+    for theorem in code.part.promises.theorems:
+        name = f"{getattr(theorem, 'name', theorem)}, mean over the sets"
+        if isinstance(theorem, SetTheorem) and _covers(theorem, code):
+            bound = theorem.bound
+            return name, lambda rng: EachSetBound(bound, code.draw(rng), code.m)
+        if isinstance(theorem, LeastSquaresTheorem):
+            options = theorems.taken(theorem.problem, theorems.options_of(code.encoding))
+            same = LeastSquaresBound(*theorem.problem(code.A, code.m, **options), code.m)
+            return name, lambda _: same
+    return None
+
+
+def _covers(theorem: SetTheorem, code: Ensemble) -> bool:
+    """Say whether a theorem about every set applies to a code."""
+    try:
+        theorem.bound(code.at(0).B, code.m, np.ones(code.n, dtype=np.bool_))
+    except ValueError:
+        return False
+    return True
 
 
 class LeastSquaresBound:

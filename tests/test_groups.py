@@ -54,7 +54,9 @@ def test_theorem_a_holds_for_every_set(m):
     for c in (1, 3, 5):
         code = code_of(12, c, m)
         expected = bounds.groups_error(code.B, m, sets)
-        assert np.allclose(errors.ErrorEngine(code.B, code.target).errors(sets), expected, atol=1e-8)
+        assert np.allclose(
+            errors.ErrorEngine(code.B, code.target).errors(sets), expected, atol=1e-8
+        )
         h = sets.astype(int) @ code.A.T
         assert (expected == np.maximum(m - h, 0).sum(axis=1)).all()
         decode = ByComponent(code)
@@ -174,7 +176,9 @@ def test_decoding_by_components_is_least_squares_and_the_ridge():
     two = np.kron(np.eye(2, dtype=int), assignments.cyclic(6, 3))
     A = np.block([[two, np.zeros((12, 3), int)], [np.zeros((1, 12), int), np.ones((1, 3), int)]])
     A = A[:, rng.permutation(15)]
-    for m, encoding in itertools.product((1, 2), ("stacked", "random-diagonal", "harmonic", "frame")):
+    for m, encoding in itertools.product(
+        (1, 2), ("stacked", "random-diagonal", "harmonic", "frame")
+    ):
         try:
             B = ENCODINGS.build(encoding, A=A, m=m, rng=rng)
         except ValueError:

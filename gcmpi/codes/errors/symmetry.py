@@ -15,8 +15,8 @@ def unbiased(code: Code) -> bool:
 
     So it is for m <= 2 if the code is exact when nobody straggles and b_(j+1, i+1) = Q b_(j, i)
     for all subsets and workers, Q a rotation of the m parts, up to one sign where the
-    workers close to a ring; alpha is 1 - E Err_S / (m k). The proof is Theorem 3 of docs/designs.md.
-    False means that this theorem does not say so.
+    workers close to a ring; alpha is 1 - E Err_S / (m k). Theorem 3 of docs/designs.md has the
+    proof. False means that this theorem does not say so.
     """
     m, k, n = code.m, code.k, code.n
     norms = np.linalg.norm(code.B, axis=0)

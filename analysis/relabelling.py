@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # as a script: find `anal
 from analysis.simulated import simulate
 from gcmpi import environment
 from gcmpi.arrays import AnyArray, Array
-from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.decoders.least_squares import Downdate
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.encodings import random_diagonal
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS
 
@@ -52,7 +52,7 @@ def one_random_diagonal(A: AnyArray, m: int, rng: np.random.Generator) -> Array:
 def bias(encoding: str, assignment: str, sets: int) -> float:
     """Return the relative bias of a fixed code."""
     A = ASSIGNMENTS.build(assignment)
-    code = CodeBook.build(A, M, ENCODINGS.parse(encoding), 0).code(0)
+    code = Ensemble(A, M, ENCODINGS.parse(encoding)).at(0)
     decode, rng = Downdate(), np.random.default_rng(0)
     late = rng.random((sets, code.n)) < SHARE
     mean = code.B @ (sum(decode(code, ~row) for row in late) / sets)

@@ -94,8 +94,8 @@ class EncodingPromises(Promises):
     tolerant
         Err_S = 0 for every set of up to gamma - m stragglers, gamma the replication factor of the
         subset that is held least; no code does better.
-    reported
-        Workers report what they have finished, and their messages are encoded by the B that
+    partial
+        Workers say what they have finished, and their messages are encoded by the B that
         `finished` gives.
     decoder
         The decoder of its source, where that is not least squares.
@@ -107,7 +107,7 @@ class EncodingPromises(Promises):
     unbiased: bool = False
     exact: bool = False
     tolerant: bool = False
-    reported: bool = False
+    partial: bool = False
     decoder: str = "least-squares"
     theorem: Declared | Sequence[Declared] | None = None
 
@@ -157,6 +157,19 @@ class DecoderPromises(Promises):
 
     unbiased: bool = False
     ridge: Callable[..., float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchPromises(Promises):
+    """What a switch promises.
+
+    Attributes
+    ----------
+    changes
+        Whether m may change from iteration to iteration.
+    """
+
+    changes: bool = True
 
 
 def encoding(

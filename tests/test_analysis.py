@@ -112,7 +112,7 @@ def test_matrix_error_is_that_of_the_matrices(tmp_path, settings):
     expected = []
     for row in trained.rows:
         codes = trained.run.shared.codes
-        code = codes.code(row.iteration, row.finished if codes.reported else None)
+        code = codes.at(row.iteration, row.finished if codes.partial else None)
         alpha = trained.run.alpha[np.sum(~row.survivors)]
         R = code.decode(row.survivors) / alpha
         expected.append(np.linalg.norm(code.B @ R - code.target) / np.sqrt(code.m * code.k))
@@ -128,7 +128,7 @@ def test_matrix_error_leaves_alpha_out_where_its_effect_is_not_known(tmp_path, d
     path = trained.save(tmp_path / "run.h5")
     expected, decode = [], trained.run.schemes[1].decoder
     for row in trained.rows:
-        code = trained.run.shared.codes.code(row.iteration)
+        code = trained.run.shared.codes.at(row.iteration)
         R = decode(code, row.survivors)
         expected.append(np.linalg.norm(code.B @ R - code.target) / np.sqrt(code.k))
     run = load(path)
@@ -142,7 +142,7 @@ def test_matrix_error_leaves_alpha_out_where_its_effect_is_not_known(tmp_path, d
 
 def test_matrix_error_is_the_gradient_error_for_orthogonal_subset_gradients():
     """The line of the figure: ||Z B R / alpha - Z F|| / ||Z F|| for orthonormal columns of Z."""
-    code = train(iterations=1).run.shared.codes.code(0)
+    code = train(iterations=1).run.shared.codes.at(0)
     survivors = np.array([1, 1, 0, 1, 1, 0, 1], dtype=bool)
     R = code.decode(survivors) / 0.7
     Z = np.linalg.qr(np.random.default_rng(0).standard_normal((20, code.m * code.k)))[0]

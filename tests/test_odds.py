@@ -7,7 +7,6 @@ import pytest
 
 from gcmpi import bounds
 from gcmpi.assignments import biregular, coset, cyclic, projective_plane
-from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.encodings.search.objective import Stragglers, losses, mean_and_gradient
 from gcmpi.codes.encodings.search.straggler_sets import (
     Attacked,
@@ -19,6 +18,7 @@ from gcmpi.codes.encodings.search.straggler_sets import (
     quantile,
     tempered,
 )
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors.worst import _Search
 from gcmpi.codes.placement import spread
 from gcmpi.encodings import exact_trained, harmonic, random_diagonal, stacked, weighted_rank_one
@@ -174,7 +174,7 @@ def test_a_run_gives_its_odds_to_the_code():
     assert np.allclose(book.odds, SLOW)
     assert np.array_equal(book.fixed, harmonic(PLANE, 2, choices=20, odds=book.odds))
     spec = Spec("harmonic", {"choices": 20})
-    mixed = CodeBook.build(PLANE, 2, spec, 0, relabel=True, odds=SLOW)
+    mixed = Ensemble(PLANE, 2, spec, relabel=True, odds=SLOW)
     assert np.allclose(mixed.odds, SLOW.mean())  # everybody plays the slow workers in turn
 
 

@@ -15,7 +15,7 @@ import pytest
 import gcmpi
 from gcmpi import importing
 from gcmpi import records as recording
-from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.registry import (
     ASSIGNMENTS,
@@ -204,9 +204,9 @@ def test_a_declared_theorem_bounds_the_curve():
 
 def test_an_encoding_that_promises_nothing_is_drawn_once_and_not_rescaled():
     A = gcmpi.assignments.projective_plane(2)
-    book = CodeBook.build(A, 2, Spec(f"{OWN}.gaussian"), 3)
+    book = Ensemble(A, 2, Spec(f"{OWN}.gaussian"), seed=3)
     assert book.fixed is not None
-    assert CodeBook.build(A, 2, Spec(f"{OWN}.redrawn"), 3).fixed is None
+    assert Ensemble(A, 2, Spec(f"{OWN}.redrawn"), seed=3).fixed is None
 
 
 def test_the_run_file_knows_where_parts_come_from(tmp_path):

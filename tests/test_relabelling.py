@@ -8,8 +8,8 @@ import pytest
 from simulated import train
 
 from gcmpi import Code
-from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.decoders.least_squares import Downdate, ridge
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.relabelling import ByOriginal, Relabelled, Relabelling, check_circulant
 from gcmpi.decoders import decoder
 from gcmpi.errors import alpha, decoder_alpha
@@ -79,12 +79,12 @@ def test_the_mean_over_all_names_is_a_multiple_of_the_gradient(A, m):
 @pytest.mark.parametrize("assignment", ["cyclic:n=8,delta=4", "coset:k=5,m=2,generators=0+1+3"])
 def test_server_and_workers_agree_on_valid_codes(assignment, encoding):
     A = ASSIGNMENTS.build(assignment)
-    books = [CodeBook.build(A, 2, ENCODINGS.parse(encoding), 5, relabel=True) for _ in range(2)]
+    books = [Ensemble(A, 2, ENCODINGS.parse(encoding), seed=5, relabel=True) for _ in range(2)]
     seen = set()
     decode = ByOriginal(Downdate())
     rng = np.random.default_rng(2)
     for t in (3, 0, 1, 2):
-        code = books[0].code(t)
+        code = books[0].at(t)
         assert isinstance(code, Relabelled)
         assert (code.A == A).all()
         seen.add(code.B.tobytes())
@@ -106,9 +106,9 @@ def test_alpha_by_enumeration(text):
     """All sets and all names: E[B R] = alpha_s F, alpha_s the mean over sets for one name."""
     A = ASSIGNMENTS.build("projective-plane:order=2")
     encoding, m = ("bibd", 1) if text == "bibd" else ("weighted-rank-one", 2)
-    book = CodeBook.build(A, m, ENCODINGS.parse(encoding), 0, relabel=True)
+    book = Ensemble(A, m, ENCODINGS.parse(encoding), relabel=True)
     decode = ByOriginal(decoder(text, 7, redrawn=False))
-    original, F = book.code(0).original, book.code(0).target
+    original, F = book.at(0).original, book.at(0).target
     names = list(all_names(7, m))
     for s in (1, 3):
         sets = [~np.isin(np.arange(7), T) for T in combinations(range(7), s)]
@@ -125,7 +125,7 @@ def test_alpha_by_enumeration(text):
             assert shrinkage == pytest.approx(1 - lost, abs=1e-12)
             assert alpha(book.draw, m, rng)[s] == pytest.approx(1 - lost, abs=0.02)
         else:
-            estimate = decoder_alpha(book.code(0), decode, rng)[s]
+            estimate = decoder_alpha(book.at(0), decode, rng)[s]
             assert estimate == pytest.approx(shrinkage, abs=0.02)
 
 

@@ -44,7 +44,7 @@ from gcmpi.cluster.mpi import (
 )
 from gcmpi.cluster.waiting import StopRule
 from gcmpi.cluster.wire import Wire
-from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.ensemble import Ensemble
 
 FINISHED = 3.0  # a worker's kind of message: kind, iteration, number of finished subsets
 REQUEST, COEFFICIENTS = -2, -3  # of the server, in place of an iteration; neither is STOP
@@ -54,7 +54,7 @@ class MpiPartialExchange(MpiExchange):
     """The server's side; `codes` says what follows from counts, the rest is as in its base."""
 
     def __init__(
-        self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire], codes: CodeBook
+        self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire], codes: Ensemble
     ) -> None:
         super().__init__(world, d, dtype, wires)
         self._codes = codes

@@ -17,7 +17,7 @@ from gcmpi.cluster.messages import AnsweringInParts, Done, Replies, seconds_need
 from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.cluster.waiting import StopRule
 from gcmpi.cluster.wire import Wire, remembered, restore
-from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.formats import storage
 from gcmpi.stateful import Arrays
 
@@ -42,7 +42,7 @@ class SimulatedPartialExchange:
     def __init__(
         self,
         workers: Sequence[AnsweringInParts],
-        codes: CodeBook,
+        codes: Ensemble,
         stragglers: StragglerModel,
         wires: Sequence[Mapping[int, Wire]],
         compute_seconds: float = 0.01,

@@ -113,7 +113,7 @@ class CodedLoop:
             if name in settings:
                 raise ValueError(f"a CodedLoop has no setting {name}: {instead}")
         e = self.experiment = _experiment(rows, code, settings)
-        if ENCODINGS[ENCODINGS.parse(e.encoding).name].promises.reported:
+        if ENCODINGS[e.specs["encoding"].name].promises.partial:
             raise ValueError(
                 f"a CodedLoop cannot use {e.encoding}: its workers report after every subset, and "
                 "a loop answers when it is through all of them; choose another encoding"

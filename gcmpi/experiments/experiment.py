@@ -9,6 +9,7 @@ import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from gcmpi.codes.code import Code
@@ -124,8 +125,8 @@ class Experiment:
             self._take(code)
         if isinstance(self.dataset, str):
             object.__setattr__(self, "dataset", datasets.canonical(self.dataset))
-        for name, registry in REGISTRIES.items():
-            object.__setattr__(self, name, str(spec_of(registry, getattr(self, name))))
+        for name, spec in self.specs.items():
+            object.__setattr__(self, name, str(spec))
         for name, kind in _KINDS.items():
             object.__setattr__(self, name, _typed(name, getattr(self, name), kind))
         for name, least in (("m", 1), ("iterations", 1), ("audit_every", 1), ("seed", 0)):
@@ -150,13 +151,18 @@ class Experiment:
         for name, value in taken.items():
             object.__setattr__(self, name, value)
 
+    @cached_property
+    def specs(self) -> Mapping[str, Spec]:
+        """Name and options of every part, by setting; read once, while the experiment is made."""
+        return {name: spec_of(parts, getattr(self, name)) for name, parts in REGISTRIES.items()}
+
     @property
     def own(self) -> dict[str, Source]:
         """Where the user's own parts and data come from, by setting."""
         found = {
-            name: registry.source(getattr(self, name)) for name, registry in REGISTRIES.items()
+            name: registry[self.specs[name].name].source for name, registry in REGISTRIES.items()
         }
-        data = REGISTRIES["dataset"].parse(self.dataset)
+        data = self.specs["dataset"]
         if data.name == "file":
             found["dataset"] = data_source(str(data.options["path"]))
         return {name: source for name, source in found.items() if source is not None}

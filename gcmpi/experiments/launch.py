@@ -227,7 +227,7 @@ def lead(
             going_on.check(run, earlier)
         shared = run.shared
         parts = (world, shared.problem.d, shared.problem.dtype, shared.wires)
-        make = partial(MpiPartialExchange, codes=shared.codes) if shared.codes.reported else None
+        make = partial(MpiPartialExchange, codes=shared.codes) if shared.codes.partial else None
         exchange: MpiExchange = (make or MpiExchange)(*parts)
     world.hand_out((e.toml, shared, rows) for rows in run.shards())
     answers = [world.receive(rank) for rank in range(1, world.size)]

@@ -20,9 +20,9 @@ from gcmpi.cluster.virtual_partial import SimulatedPartialExchange
 from gcmpi.cluster.waiting import StopRule
 from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
-from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.decoders import decoder, ridge_of
 from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
 from gcmpi.codes.relabelling import ByOriginal
 from gcmpi.experiments.experiment import Experiment
@@ -87,7 +87,8 @@ class Run:
     @property
     def A(self) -> AnyArray:
         """The assignment matrix, (k, n)."""
-        return self.shared.codes.A
+        A: AnyArray = self.shared.codes.A
+        return A
 
     @property
     def alpha(self) -> Array:
@@ -114,19 +115,19 @@ class Run:
         """A new rule that says which m is next."""
         e = self.experiment
         losses = {m: scheme.loss for m, scheme in self.schemes.items()}
-        switch: Switch = SWITCHES.build(e.switch, m=e.m, losses=losses)
+        switch: Switch = SWITCHES.build(e.specs["switch"], m=e.m, losses=losses)
         return switch
 
     @property
     def rule(self) -> StopRule:
         """A new stop rule."""
-        rule: StopRule = WAITING.build(self.experiment.wait)
+        rule: StopRule = WAITING.build(self.experiment.specs["wait"])
         return rule
 
     @property
     def optimizer(self) -> Optimizer:
         """A new optimizer."""
-        optimizer: Optimizer = OPTIMIZERS.build(self.experiment.optimizer)
+        optimizer: Optimizer = OPTIMIZERS.build(self.experiment.specs["optimizer"])
         return optimizer
 
     @property
@@ -164,7 +165,7 @@ class Run:
         """Return the exchange on a virtual clock, all workers in this process."""
         s = self.shared
         wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
-        if s.codes.reported:
+        if s.codes.partial:
             parts = [
                 PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
                 for i, rows in enumerate(self.shards())
@@ -185,7 +186,7 @@ def assignment_matrix(experiment: Experiment) -> AnyArray:
     ValueError
         If the assignment does not exist.
     """
-    A: AnyArray = ASSIGNMENTS.build(experiment.assignment)
+    A: AnyArray = ASSIGNMENTS.build(experiment.specs["assignment"])
     return A
 
 
@@ -211,19 +212,19 @@ def build(
     """
     e = experiment
     k, n = A.shape
-    stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
-    if e.m < 2 and SWITCHES.parse(e.switch).name != "never":
+    stragglers = STRAGGLERS.build(e.specs["stragglers"], n=n, seed=e.seed)
+    if e.m < 2 and _switched(e):
         raise ValueError(
             f"--switch {e.switch} chooses among m = 1 to --m: give --m 2 or more, not {e.m}"
         )
-    books = {m: _code_book(e, A, m, stragglers) for m in _every_m(e)}
-    if len(books) > 1 and books[e.m].reported:
+    ensembles = {m: _codes(e, A, m, stragglers) for m in _every_m(e)}
+    if len(ensembles) > 1 and ensembles[e.m].partial:
         raise ValueError(
             f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
-            "made of what workers report, with the m of --m"
+            "made of what workers have finished, with the m of --m"
         )
-    WAITING.build(e.wait).begin(books[e.m].code(0))
-    OPTIMIZERS.build(e.optimizer)
+    WAITING.build(e.specs["wait"]).begin(ensembles[e.m].at(0))
+    OPTIMIZERS.build(e.specs["optimizer"])
     if dataset is None:
         dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
     slices = datasets.partition(len(dataset.X), k)
@@ -231,7 +232,7 @@ def build(
     sampling.check([rows.stop - rows.start for rows in slices])
     recipes = _recipes(e, dataset, n)
     if problem is None:
-        problem = complete(PROBLEMS.build(e.problem, **_of_rows(e, dataset)), e.dtype)
+        problem = complete(PROBLEMS.build(e.specs["problem"], **_of_rows(e, dataset)), e.dtype)
         with blame(f"problem {e.problem}"):
             for row in _telling_rows(dataset):
                 check(problem, dataset.X[row], dataset.y[row])
@@ -241,20 +242,20 @@ def build(
         raise ValueError(
             f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
         )
+    compression, supplied = e.specs["compression"], {"dtype": e.wire, "seed": e.seed}
     wires: dict[int, Wire] = {
-        m: COMPRESSORS.build(
-            e.compression, length=message_length(problem.d, m), dtype=e.wire, seed=e.seed
-        )
-        for m in books
+        m: COMPRESSORS.build(compression, length=message_length(problem.d, m), **supplied)
+        for m in ensembles
     }
-    if wires[e.m].remembers and (changes := _what_changes(e, books)):
+    if wires[e.m].remembers and (changes := _what_changes(e, ensembles)):
         raise ValueError(
             f"--compression {e.compression} adds what it left out to the next message, which means "
             f"nothing when the code changes in every iteration, as with {changes}: give "
             "feedback=false, or a code that stays the same"
         )
     schemes = {
-        m: _scheme(e, codes, wires[m], switched=len(books) > 1) for m, codes in books.items()
+        m: _scheme(e, codes, wires[m], switched=len(ensembles) > 1)
+        for m, codes in ensembles.items()
     }
     used = ("encoding", "problem", "stragglers", "compression")
     own = e.own
@@ -307,7 +308,7 @@ def _try_out(run: Run) -> None:
             shared.stragglers.delays(0)
     if "wait" in own:
         with trying("wait"):
-            rule, code = run.rule, shared.codes.code(0)
+            rule, code = run.rule, shared.codes.at(0)
             rule.begin(code)
             nobody, elapsed = np.zeros(code.n, dtype=np.bool_), 0.0
             while 0 < (left := rule.remaining(nobody, elapsed)) < math.inf:
@@ -325,22 +326,33 @@ def _try_out(run: Run) -> None:
 
 def _every_m(e: Experiment) -> range:
     """Return every m that the run may use."""
-    return range(e.m if SWITCHES.parse(e.switch).name == "never" else 1, e.m + 1)
+    return range(1 if _switched(e) else e.m, e.m + 1)
 
 
-def _code_book(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> CodeBook:
+def _switched(e: Experiment) -> bool:
+    """Say whether m may change from iteration to iteration."""
+    return SWITCHES[e.specs["switch"].name].promises.changes
+
+
+def _codes(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> Ensemble:
     """Return the codes of one m, if there are any and the decoder serves them."""
     try:
-        codes = CodeBook.build(
-            A, m, ENCODINGS.parse(e.encoding), e.seed, relabel=e.relabel, odds=stragglers.odds
+        codes = Ensemble(
+            A,
+            m,
+            e.specs["encoding"],
+            stragglers.odds,
+            e.seed,
+            relabel=e.relabel,
+            assignment=e.specs["assignment"],
         )
         everybody = np.ones(A.shape[1], dtype=np.bool_)
-        if DECODERS[DECODERS.parse(e.decoder).name].own:
+        if DECODERS[e.specs["decoder"].name].own:
             with blame(f"decoder {e.decoder}"):
-                _decoder(e, codes)(codes.code(0), everybody)
-                _decoder(e, codes)(codes.code(0), ~everybody)
+                _decoder(e, codes)(codes.at(0), everybody)
+                _decoder(e, codes)(codes.at(0), ~everybody)
         else:
-            _decoder(e, codes)(codes.code(0), everybody)
+            _decoder(e, codes)(codes.at(0), everybody)
     except ValueError as error:
         if m == e.m:
             raise
@@ -348,49 +360,51 @@ def _code_book(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -
     return codes
 
 
-def _what_changes(e: Experiment, books: Mapping[int, CodeBook]) -> str:
+def _what_changes(e: Experiment, ensembles: Mapping[int, Ensemble]) -> str:
     """Return the setting that gives every iteration another code; empty if none does."""
-    if len(books) > 1:
+    if len(ensembles) > 1:
         return f"--switch {e.switch}"
-    if books[e.m].changes:
+    if ensembles[e.m].changes:
         return f"--encoding {e.encoding}"
     return "--relabel" if e.relabel else ""
 
 
-def _decoder(e: Experiment, codes: CodeBook) -> Decoder:
-    decode = decoder(e.decoder, codes.A.shape[1], redrawn=codes.changes, wire=e.wire)
+def _decoder(e: Experiment, codes: Ensemble) -> Decoder:
+    decode = decoder(e.specs["decoder"], codes.A.shape[1], redrawn=codes.changes, wire=e.wire)
     return ByOriginal(decode) if codes.relabel else decode
 
 
-def _scheme(e: Experiment, codes: CodeBook, wire: Wire, *, switched: bool) -> Scheme:
+def _scheme(e: Experiment, codes: Ensemble, wire: Wire, *, switched: bool) -> Scheme:
     """Return what belongs to one m; its mean loss only if m may change."""
     plain = _shrinkage(codes, 0.0) if switched else None
     loss = None if plain is None else 1 - plain
     return Scheme(codes, wire, _decoder(e, codes), _alpha(e, codes, plain), loss)
 
 
-def _shrinkage(codes: CodeBook, eps: float) -> Array:
+def _shrinkage(codes: Ensemble, eps: float) -> Array:
     """Return alpha, (n + 1,): without a ridge it is 1 - E Err_S / (m k)."""
-    return alpha(codes.draw, codes.m, seeds.generator(codes.seed, seeds.MONTE_CARLO), eps=eps)
+    rng = seeds.generator(codes.seed, seeds.MONTE_CARLO)
+    fixed = codes.fixed
+    return alpha(codes.draw if fixed is None else lambda _: fixed, codes.m, rng, eps=eps)
 
 
-def _alpha(e: Experiment, codes: CodeBook, plain: Array | None) -> Array:
+def _alpha(e: Experiment, codes: Ensemble, plain: Array | None) -> Array:
     """Measure alpha for every number of stragglers: E[B_S R] = alpha_s F (paper, section 5).
 
     `plain` is alpha of plain least squares, where it is known.
     """
-    eps = ridge_of(e.decoder, e.wire)
-    own = DECODERS[DECODERS.parse(e.decoder).name]
+    eps = ridge_of(e.specs["decoder"], e.wire)
+    own = DECODERS[e.specs["decoder"].name]
     promise = own if eps is None else ENCODINGS[codes.encoding.name]
     promised = promise.promises.unbiased or codes.relabel
     if eps is not None and codes.fixed is not None:
-        promised = promised or unbiased(codes.code(0))  # a symmetry of A and B together
+        promised = promised or unbiased(codes.at(0))  # a symmetry of A and B together
     if e.rescale == "none" or not promised:
         return np.ones(codes.A.shape[1] + 1)
     if eps is not None:
         values = plain if plain is not None and not eps else _shrinkage(codes, eps)
     else:
         rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
-        values = decoder_alpha(codes.code(0), _decoder(e, codes), rng, sets=50)
+        values = decoder_alpha(codes.at(0), _decoder(e, codes), rng, sets=50)
     # with everybody late the decoded gradient is zero, whatever it is divided by
     return np.where(values > 1e-9, values, 1.0)

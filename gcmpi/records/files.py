@@ -15,7 +15,7 @@ import numpy as np
 
 from gcmpi import environment
 from gcmpi.arrays import AnyArray, Array, IntArray
-from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.importing import SCRIPT, Source
 from gcmpi.records.record import Record
 from gcmpi.sentences import words
@@ -45,7 +45,7 @@ class Description:
     digest: str
     assignment: str
     encoding: str
-    codes: CodeBook
+    codes: Ensemble
     alpha: Array
     environment: Mapping[str, str]
     own: Mapping[str, Source] = dataclasses.field(default_factory=dict)

@@ -31,7 +31,7 @@ def train(run: Run, exchange: Exchange, state: State, record: Recorder) -> State
     while state.t < run.iterations and not record.over:
         clock = Stopwatch()
         scheme = run.schemes[parts.switch.choose()]
-        code = scheme.codes.code(state.t)
+        code = scheme.codes.at(state.t)
         parts.rule.begin(code)
         clock.lap("decode")
         replies = exchange.exchange(state.t, scheme.m, state.theta, parts.rule)
@@ -52,7 +52,7 @@ def train(run: Run, exchange: Exchange, state: State, record: Recorder) -> State
 def decode(scheme: Scheme, state: State, code: Code, replies: Replies) -> Decoding:
     """Decode the gradient of an iteration that began with this code."""
     if replies.done is not None:
-        code = scheme.codes.code(state.t, replies.done.finished)
+        code = scheme.codes.at(state.t, replies.done.finished)
     R = scheme.decoder(code, replies.survivors)
     decoded = combine(R, replies.Y, state.theta.size)
     divisor = scheme.divisor(replies.survivors)

@@ -24,7 +24,7 @@ CHECKS = {0: "Fail", 1: "Pass", 255: "-"}
 def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) -> str:
     """Return the lines that say what is run, on what and where."""
     e = run.experiment
-    code = run.shared.codes.code(0)
+    code = run.shared.codes.at(0)
     problem = run.shared.problem
     wires = run.shared.wires
     sizes = {m: wire.elements * storage(wire.dtype).itemsize for m, wire in wires.items()}
@@ -77,7 +77,7 @@ def _divided(run: Run, n: int) -> str:
 
 def _why_lost(run: Run) -> str:
     """Say where most of the gradient was lost, and what may help."""
-    code = run.shared.codes.code(0)
+    code = run.shared.codes.at(0)
     own = code.error(np.ones(code.n, dtype=np.bool_)) / (code.m * code.k)
     if own > 0.25:
         return f"most of the gradient is lost, {own:.2f} of it even with nobody late: another code"

@@ -398,7 +398,7 @@ REFUSED = {
     ),
     "block": (
         lambda: encodings.block_mds(cyclic(31, 4), 2),
-        "encoding block-mds needs workers in groups.*fractional-repetition:n=31,delta=1",
+        "encoding block-mds needs workers in groups.*groups:n=31,c=7, or",
     ),
     "block m": (lambda: encodings.block_mds(fractional_repetition(6, 2), 3), "use m <= 2"),
     "groups": (

@@ -268,8 +268,8 @@ def load_bound(n: int, load: float, m: int, s: int) -> float:
     surviving. phi(g) - phi(g + 1) is the probability that one further worker survives and fewer
     than m of the g do, which shrinks with g: phi is convex. By Jensen's inequality the mean over
     the subsets is at least phi at the mean number of holders, n times the load, with phi linear
-    between whole numbers. Balanced groups (`gcmpi.assignments.groups`) attain it (`groups_error`): the
-    mean error of any code of this load, for every n, c and m, is at least theirs.
+    between whole numbers. Balanced groups (`gcmpi.assignments.groups`) attain the bound, by
+    `groups_error`: they have the least mean error of all codes of their load, for every n, c and m.
 
     Parameters
     ----------

@@ -125,8 +125,8 @@ def groups(n: int, c: int) -> AnyArray:
 
     The c groups have floor(n / c) or ceil(n / c) workers and equal shares of the data, so that a
     worker holds 1/c of the data. No code on as many copies of the data has a smaller mean error
-    (`gcmpi.bounds.load_bound`): ``--encoding frame`` attains it. Workers that follow one another are
-    in different groups, so that those of one host usually are too.
+    than ``--encoding frame`` on these groups (`gcmpi.bounds.load_bound`). Workers that follow one
+    another are in different groups, so that workers of one host usually are too.
 
     Parameters
     ----------

@@ -83,9 +83,10 @@ class _Stack(NamedTuple):
         """Read them from the code, for the workers (c, g) and subsets (c, h) of each."""
         (c, g), h = workers.shape, subsets.shape[1]
         blocks = code.B.reshape(code.m, code.k, code.n)
-        B = blocks[:, subsets[:, :, None], workers[:, None, :]].swapaxes(0, 1) / norms[
-            workers[:, None, None, :]
-        ]
+        B = (
+            blocks[:, subsets[:, :, None], workers[:, None, :]].swapaxes(0, 1)
+            / norms[workers[:, None, None, :]]
+        )
         U, sigma, Vt = np.linalg.svd(B.reshape(c, -1, g), full_matrices=False)
         small = max(code.m * h, g) * np.finfo(np.float64).eps * sigma[:, :1]
         r = int((sigma > small).sum(axis=1).max())

@@ -84,7 +84,7 @@ def _waves(A: AnyArray, m: int) -> Array | None:
 
 
 def _ten_vertices(A: AnyArray) -> Array | None:
-    """Return angle pi (9 v + o) / 30 for edge (v, v + d) of C10(1, 3, 4), o by d; None elsewhere."""
+    """Return the angles pi (9 v + o) / 30 of the edges (v, v + d) of C10(1, 3, 4), else None."""
     edges = {frozenset((v, (v + d) % 10)): (9 * v + o) for d, o in TEN.items() for v in range(10)}
     held = [frozenset(np.flatnonzero(column).tolist()) for column in A.T] if len(A) == 10 else []
     if len(held) != len(edges) or {*held} != {*edges}:
@@ -112,11 +112,13 @@ def _draw(n: int, m: int, rng: np.random.Generator) -> Array:
     if m == 2:
         return _circle(rng.permutation(n))
     directions = rng.standard_normal((n, m))
-    unit: Array = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    return unit * np.sqrt(m)
+    norms = np.linalg.norm(directions, axis=1, keepdims=True)
+    spread: Array = directions * np.sqrt(m) / norms
+    return spread
 
 
 def _circle(steps: AnyArray) -> Array:
     """Return vectors of norm sqrt(2) at the angles pi steps / n, (n, 2)."""
     angle = np.pi * steps / len(steps)
-    return np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    vectors: Array = np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return vectors

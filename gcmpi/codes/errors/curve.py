@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from gcmpi.codes.code import Code
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors.engine import ErrorEngine
 from gcmpi.codes.errors.sampling import Progress, Source, Summary, sample, sample_from
-from gcmpi.promises import LeastSquaresTheorem, SetTheorem
+from gcmpi.promises import LeastSquaresTheorem, SetTheorem, Stated
 
 
 @dataclass(frozen=True)
@@ -126,25 +127,27 @@ def curve(
 
 def _over_sets(code: Ensemble) -> tuple[str, Callable[[np.random.Generator], Source]] | None:
     """Return the name of a bound that depends on the set, and what makes its source."""
-    for theorem in code.part.promises.theorems:
-        name = f"{getattr(theorem, 'name', theorem)}, mean over the sets"
-        if isinstance(theorem, SetTheorem) and _covers(theorem, code):
-            bound = theorem.bound
-            return name, lambda rng: EachSetBound(bound, code.draw(rng), code.m)
-        if isinstance(theorem, LeastSquaresTheorem):
-            options = theorems.taken(theorem.problem, theorems.options_of(code.encoding))
-            same = LeastSquaresBound(*theorem.problem(code.A, code.m, **options), code.m)
-            return name, lambda _: same
-    return None
+    theorem = next((x for x in code.part.promises.theorems if _covers(x, code)), None)
+    if theorem is None:
+        return None
+    name = f"{theorem.name}, mean over the sets"
+    if isinstance(theorem, SetTheorem):
+        bound = theorem.bound
+        return name, lambda rng: EachSetBound(bound, code.draw(rng), code.m)
+    options = theorems.taken(theorem.problem, theorems.options_of(code.encoding))
+    same = LeastSquaresBound(*theorem.problem(code.A, code.m, **options), code.m)
+    return name, lambda _: same
 
 
-def _covers(theorem: SetTheorem, code: Ensemble) -> bool:
-    """Say whether a theorem about every set applies to a code."""
-    try:
-        theorem.bound(code.at(0).B, code.m, np.ones(code.n, dtype=np.bool_))
-    except ValueError:
-        return False
-    return True
+def _covers(theorem: Stated, code: Ensemble) -> TypeGuard[SetTheorem | LeastSquaresTheorem]:
+    """Say whether a theorem is about every set of a code's survivors."""
+    if isinstance(theorem, SetTheorem):
+        try:
+            theorem.bound(code.at(0).B, code.m, np.ones(code.n, dtype=np.bool_))
+        except ValueError:
+            return False
+        return True
+    return isinstance(theorem, LeastSquaresTheorem)
 
 
 class LeastSquaresBound:

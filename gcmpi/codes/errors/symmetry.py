@@ -20,7 +20,7 @@ def unbiased(code: Code) -> bool:
     """
     m, k, n = code.m, code.k, code.n
     norms = np.linalg.norm(code.B, axis=0)
-    if m > 2 or not norms.all() or code.error(np.ones(n, dtype=np.bool_)) > SAME * m * k:
+    if m > 2 or not norms.all():
         return False
     blocks = (code.B / norms).reshape(m, k, n)
     moved = np.roll(blocks, (-1, -1), axis=(1, 2)).reshape(m, k, n)
@@ -32,4 +32,6 @@ def unbiased(code: Code) -> bool:
         return False
     last = Q @ blocks[:, :, -1]
     closes = min(np.abs(across - last).max(), np.abs(across + last).max())
-    return bool(np.abs(inside - Q @ before).max() < SAME and closes < SAME)
+    if max(np.abs(inside - Q @ before).max(), closes) >= SAME:
+        return False
+    return code.error(np.ones(n, dtype=np.bool_)) <= SAME * m * k

@@ -9,7 +9,7 @@ from gcmpi.codes.errors.engine import ErrorEngine, target
 from gcmpi.codes.errors.sampling import check_counts
 
 RIDGE = 1e-9
-"""Added to B'B for the search, so that it can be inverted; the errors that are returned are exact."""
+"""Added to B'B for the search, so that it can be inverted; the errors returned are exact."""
 
 
 def worst_set(

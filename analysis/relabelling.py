@@ -53,9 +53,9 @@ def bias(encoding: str, assignment: str, sets: int) -> float:
     """Return the relative bias of a fixed code."""
     A = ASSIGNMENTS.build(assignment)
     code = Ensemble(A, M, ENCODINGS.parse(encoding)).at(0)
-    decode, rng = Downdate(), np.random.default_rng(0)
+    decode, rng = Downdate(code), np.random.default_rng(0)
     late = rng.random((sets, code.n)) < SHARE
-    mean = code.B @ (sum(decode(code, ~row) for row in late) / sets)
+    mean = code.B @ (sum(decode(~row) for row in late) / sets)
     alpha = np.sum(code.target * mean) / np.sum(code.target**2)
     return float(np.linalg.norm(mean / alpha - code.target) / np.linalg.norm(code.target))
 

@@ -76,11 +76,11 @@ def test_theorem_a_holds_for_random_sets_and_unequal_sizes(n, c):
             held = np.repeat(np.arange(c), rng.integers(1, 4, c))
             A = (held[:, None] == np.append(np.arange(c), rng.integers(c, size=n - c))).astype(int)
         code = Code(A, encodings.frame(A, m), m)
-        decode = decoders.decoder("auto", n, redrawn=False)
+        decode = decoders.decoder_of(code, "auto")
         for s in rng.integers(n + 1, size=20):
             survivors = rng.permutation(n) >= s
             expected = bounds.groups_error(code.B, m, survivors)
-            assert code.residual(decode(code, survivors)) == pytest.approx(expected, abs=1e-9)
+            assert code.residual(decode(survivors)) == pytest.approx(expected, abs=1e-9)
             assert dense_error(code, survivors) == pytest.approx(expected, abs=1e-9)
 
 
@@ -196,14 +196,15 @@ def test_decoding_by_components_is_least_squares_and_the_ridge():
 
 def test_ten_thousand_workers_in_groups_need_nothing_of_their_square(monkeypatch):
     code = code_of(10_000, 1000, 2)
-    decode, rng = decoders.decoder("auto", code.n, redrawn=False), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     monkeypatch.setattr(np.linalg, "lstsq", None)
+    decode = decoders.decoder_of(code, "auto")
     largest = []
     inv = np.linalg.inv
     monkeypatch.setattr(np.linalg, "inv", lambda G: largest.append(G.shape) or inv(G))
     for q in (0.1, 0.9):
         survivors = rng.random(code.n) >= q
-        R = decode(code, survivors)
+        R = decode(survivors)
         left = np.maximum(2 - np.bincount(np.flatnonzero(survivors) % 1000, minlength=1000), 0)
         assert code.residual(R) == pytest.approx(left.sum(), abs=1e-8)
     assert {*largest} == {(1000, 2, 2)}

@@ -154,6 +154,11 @@ class Ensemble:
         return None if self._first is None else self._first.B
 
     @property
+    def original(self) -> Code | None:
+        """The code of all iterations before any new names, if there is one such code."""
+        return None if self.changes else self._first
+
+    @property
     def partial(self) -> bool:
         """Whether B depends on how many subsets each worker has finished."""
         return self.part.promises.partial

@@ -20,7 +20,7 @@ from gcmpi.cluster.virtual_partial import SimulatedPartialExchange
 from gcmpi.cluster.waiting import StopRule
 from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
-from gcmpi.codes.decoders import decoder, ridge_of
+from gcmpi.codes.decoders import always, decoder, decoder_of, ridge_of
 from gcmpi.codes.decoders.least_squares import Decoder
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
@@ -226,7 +226,7 @@ def build(
     WAITING.build(e.specs["wait"]).begin(ensembles[e.m].at(0))
     OPTIMIZERS.build(e.specs["optimizer"])
     if dataset is None:
-        dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
+        dataset = load(e.specs["dataset"], seeds.generator(e.seed, seeds.DATA))
     slices = datasets.partition(len(dataset.X), k)
     sampling = Sampling(e.seed, e.batch)
     sampling.check([rows.stop - rows.start for rows in slices])
@@ -370,8 +370,12 @@ def _what_changes(e: Experiment, ensembles: Mapping[int, Ensemble]) -> str:
 
 
 def _decoder(e: Experiment, codes: Ensemble) -> Decoder:
-    decode = decoder(e.specs["decoder"], codes.A.shape[1], redrawn=codes.changes, wire=e.wire)
-    return ByOriginal(decode) if codes.relabel else decode
+    """Return what decodes: made once for a code that stays the same, or for any."""
+    spec = e.specs["decoder"]
+    if codes.original is None:
+        return decoder(spec, codes.n, e.wire)
+    decode = decoder_of(codes.original, spec, e.wire)
+    return ByOriginal(decode) if codes.relabel else always(decode)
 
 
 def _scheme(e: Experiment, codes: Ensemble, wire: Wire, *, switched: bool) -> Scheme:
@@ -404,7 +408,10 @@ def _alpha(e: Experiment, codes: Ensemble, plain: Array | None) -> Array:
     if eps is not None:
         values = plain if plain is not None and not eps else _shrinkage(codes, eps)
     else:
-        rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
-        values = decoder_alpha(codes.at(0), _decoder(e, codes), rng, sets=50)
+        rng, code = seeds.generator(e.seed, seeds.MONTE_CARLO), codes.at(0)
+        decode = _decoder(e, codes)
+        if codes.changes:
+            decode = always(decoder_of(code, e.specs["decoder"], e.wire))
+        values = decoder_alpha(code, decode, rng, sets=50)
     # with everybody late the decoded gradient is zero, whatever it is divided by
     return np.where(values > 1e-9, values, 1.0)

@@ -2,8 +2,8 @@
 
 All decoders here give the least-squares R of the paper, ``argmin ||B R - F||_F`` with zero rows
 for stragglers, or with a ridge the one that is best for noisy messages, see `ridge`; they differ
-in what they may assume and so in what they cost. Choose with `decoder_for`; `sparse_least_squares`
-serves codes too large for a dense `Code`.
+in what they may assume and so in what they cost. `Downdate` is made for one code; `decoder_for`
+chooses among those for any code; `sparse_least_squares` serves codes too large for a dense `Code`.
 
 With G = B'B, H = G^-1, P = B'F and X = H P (the decoding matrix when nobody straggles), the
 decoding matrix without the stragglers T is the downdate ``X - H[:, T] H[T, T]^-1 X[T]``: an
@@ -25,7 +25,7 @@ from gcmpi.arrays import AnyArray, Array, BoolArray
 from gcmpi.codes.assignments.structure import components
 from gcmpi.codes.code import Code
 from gcmpi.codes.decoders.components import ByComponent
-from gcmpi.codes.decoders.made import Decode, Kept
+from gcmpi.codes.decoders.made import Decode
 from gcmpi.formats import NOISE_POWER, SHORT, WireType
 from gcmpi.registry import called_by_name
 
@@ -39,6 +39,16 @@ class Decoder(Protocol):
 
     def __call__(self, code: Code, survivors: BoolArray) -> Array:
         """Return R, with zero rows for stragglers."""
+
+
+def always(decode: Decode) -> Decoder:
+    """Return a decoder for callers that have one code only, the one that `decode` was made for."""
+
+    def decoder(code: Code, survivors: BoolArray) -> Array:
+        del code
+        return decode(survivors)
+
+    return decoder
 
 
 def complete(made: object) -> Decoder:
@@ -71,20 +81,16 @@ def complete(made: object) -> Decoder:
     return decode
 
 
-def decoder_for(n: int, *, redrawn: bool, eps: float = 0.0) -> Decoder:
-    """Return the fastest decoder for a code of n workers.
+def decoder_for(n: int, *, eps: float = 0.0) -> Decoder:
+    """Return the fastest decoder for codes of n workers whose B is another one in every call.
 
     Parameters
     ----------
     n
         The number of workers.
-    redrawn
-        Whether B changes in every iteration.
     eps
-        That of a ridge; 0 for none.
+        Of a ridge; 0 for none.
     """
-    if not redrawn:
-        return Downdate(eps=eps)
     if n > SMALL:
         return NormalEquations(eps)
     return partial(ridge, eps=eps) if eps else least_squares
@@ -95,33 +101,35 @@ def least_squares(code: Code, survivors: BoolArray) -> Array:
     return code.decode(survivors)
 
 
-class Downdate(Kept):
-    """Least squares for a code that stays the same from call to call.
+class Downdate:
+    """Least squares for one code.
 
-    B'B is inverted once per code; a call costs O(s^3 + n s m) for s stragglers. Where workers share
-    no subset with the others, as in groups, R is solved for by `ByComponent`. The answers for the
+    B'B is inverted once; a call costs O(s^3 + n s m) for s stragglers. Where workers share no
+    subset with the others, as in groups, R is solved for by `ByComponent`. The answers for the
     last `keep` survivor sets are remembered; they are read-only.
 
     Parameters
     ----------
+    code
+        The code.
     keep
         How many decoding matrices to remember.
     eps
-        That of a ridge; 0 for none.
+        Of a ridge; 0 for none.
     """
 
-    def __init__(self, keep: int = 64, eps: float = 0.0) -> None:
-        super().__init__(partial(_Remembered, keep=keep, eps=eps))
-
-
-class _Remembered:
-    """A decoder of one code that remembers its last answers."""
-
-    def __init__(self, code: Code, keep: int, eps: float) -> None:
+    def __init__(self, code: Code, keep: int = 64, eps: float = 0.0) -> None:
         self._code, self._keep, self._solve = code, keep, _solver(code, eps)
         self._known: dict[bytes, Array] = {}
 
     def __call__(self, survivors: BoolArray) -> Array:
+        """Return R (n, m).
+
+        Raises
+        ------
+        ValueError
+            If `survivors` is not a boolean array of shape (n,).
+        """
         survivors = self._code.check_survivors(survivors)
         key = survivors.tobytes()
         R = self._known.pop(key, None)
@@ -169,7 +177,7 @@ class NormalEquations:
     Parameters
     ----------
     eps
-        That of a ridge; 0 for none.
+        Of a ridge; 0 for none.
     """
 
     def __init__(self, eps: float = 0.0) -> None:

@@ -49,7 +49,7 @@ def worst_set(
     """
     n = B.shape[1]
     check_counts([s], n)
-    search = _Search(B, m)
+    search = Search(B, m)
     starts = [search.greedy(s), _holders(A, s)]
     starts += [rng.permutation(n)[:s] for _ in range(restarts)]
     results = [search.improve(start) for start in starts]
@@ -57,7 +57,7 @@ def worst_set(
     return np.sort(stragglers), error
 
 
-class _Search:
+class Search:
     """What removing one more worker costs, from the inverse of B'B as in `ErrorEngine`."""
 
     def __init__(self, B: Array, m: int) -> None:

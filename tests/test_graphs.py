@@ -83,12 +83,12 @@ ORACLES = {
     "triangular:v=5": lambda: nx.line_graph(nx.complete_graph(5)),
     "triangular:v=7": lambda: nx.line_graph(nx.complete_graph(7)),
     "kneser:v=6": lambda: nx.kneser_graph(6, 2),
-    "petersen": lambda: nx.petersen_graph(),
+    "petersen": lambda: nx.Graph(nx.petersen_graph()),
     "lattice:v=4": lambda: nx.line_graph(nx.complete_bipartite_graph(4, 4)),
     "lattice:v=4,complement=true": lambda: nx.tensor_product(*[nx.complete_graph(4)] * 2),
     "latin-square:v=3": lambda: nx.complete_multipartite_graph(3, 3, 3),
     "latin-square:v=4,squares=2": lambda: nx.complete_multipartite_graph(4, 4, 4, 4),
-    "hoffman-singleton": lambda: nx.hoffman_singleton_graph(),
+    "hoffman-singleton": lambda: nx.Graph(nx.hoffman_singleton_graph()),
 }
 
 

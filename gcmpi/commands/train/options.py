@@ -172,8 +172,8 @@ class Request:
 
 SETTINGS = (
     "assignment", "encoding", "m", "switch", "decoder", "memory", "relabel", "problem", "dataset",
-    "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire", "compression", "seed",
-    "rescale", "audit_every", "target_accuracy",
+    "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire", "compression",
+    "seed", "rescale", "audit_every", "target_accuracy",
 )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from gcmpi.learning import Dataset, partition
 from gcmpi.learning.batches import Sampling
 from gcmpi.registry import DATASETS, ENCODINGS, PROBLEMS, Spec
 from gcmpi.sentences import words
+from gcmpi.training.memory import AUTO
 
 YOURS = {
     "problem": "the loop that you write is the problem",
@@ -113,6 +114,11 @@ class CodedLoop:
             if name in settings:
                 raise ValueError(f"a CodedLoop has no setting {name}: {instead}")
         e = self.experiment = _experiment(rows, code, settings)
+        if e.memory == AUTO:
+            raise ValueError(
+                "a CodedLoop does not know how many rows its steps take, as memory=auto needs: "
+                "give memory=1 for all rows, or about the part of them that a step takes"
+            )
         if ENCODINGS[e.specs["encoding"].name].promises.partial:
             raise ValueError(
                 f"a CodedLoop cannot use {e.encoding}: its workers report after every subset, and "

@@ -91,7 +91,7 @@ def test_names_that_do_not_exist_are_found():
 
 def test_walk_passes_every_page_of_the_loop():
     walk = text(DOCS / "iteration.md")
-    stations = ("exchange", "decode", "learn", "inspect", "answer", "step", "combine", "after")
+    stations = ("exchange", "solve", "learn", "inspect", "answer", "step", "combine", "after")
     assert [name for name in stations if not re.search(rf"\.{name}`", walk)] == []
 
 
@@ -194,7 +194,7 @@ def test_defaults_in_train_md_are_the_defaults():
     row = r"^\| `--([\w-]+)` \| `?([\w.:=-]+)`? \|"
     rows = dict(re.findall(row, text(DOCS / "train.md"), re.MULTILINE))
     assert rows.pop("relabel") == "off"
-    assert len(rows) == 17
+    assert len(rows) == 18
     settings = {name.replace("-", "_"): value for name, value in rows.items()}
     assert gcmpi.Experiment.from_settings(settings) == gcmpi.Experiment()
 

@@ -20,6 +20,7 @@ from gcmpi.importing import data_source
 from gcmpi.learning import batches, datasets
 from gcmpi.registry import REGISTRIES, Source, Spec
 from gcmpi.sentences import did_you_mean
+from gcmpi.training import memory
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Experiment:
     decoder
         How the server combines what came: optimally for messages of that type (auto), or by plain
         least-squares, or as a source proposes.
+    memory
+        Whether the server remembers what it has learnt of the subset gradients: 0, or how much of
+        what is new it believes, in (0, 1], or auto: 1, and with mini-batches their fraction of the
+        rows, but at least 0.1. With memory nothing is divided by alpha.
     relabel
         Whether workers and subsets swap roles at random in every iteration, which makes any fixed
         code on a circulant assignment unbiased for workers that are late equally often.
@@ -84,6 +89,7 @@ class Experiment:
     m: int = 2
     switch: str = "never"
     decoder: str = "auto"
+    memory: str = memory.NONE
     relabel: bool = False
     problem: str = "mlp"
     dataset: str = "mnist-10k"
@@ -129,6 +135,7 @@ class Experiment:
 
     def __post_init__(self, code: Ensemble | Code | None) -> None:
         object.__setattr__(self, "batch", batches.canonical(self.batch))
+        object.__setattr__(self, "memory", memory.canonical(self.memory))
         if code is not None:
             self._take(code)
         if isinstance(self.dataset, str):
@@ -180,6 +187,11 @@ class Experiment:
         return {name: spec_of(parts, getattr(self, name)) for name, parts in REGISTRIES.items()}
 
     @property
+    def remembers(self) -> bool:
+        """Whether the server decodes with memory."""
+        return self.memory != memory.NONE
+
+    @property
     def own(self) -> dict[str, Source]:
         """Where the user's own parts and data come from, by setting."""
         found = {
@@ -216,6 +228,12 @@ class Experiment:
     def change(self, settings: Mapping[str, Any]) -> Experiment:
         """Return the experiment with other settings; ``part.option`` changes one option."""
         whole: dict[str, Any] = dataclasses.asdict(self)
+        remembers = str(settings.get("memory", self.memory)) != memory.NONE
+        if settings.get("rescale") == "alpha" and remembers:
+            raise ValueError(
+                "--rescale alpha is for decoding without memory: what memory adds needs no "
+                "division; leave out --rescale, or give --memory 0"
+            )
         for key, value in settings.items():
             name, dot, option = key.partition(".")
             if not dot:
@@ -285,8 +303,12 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
                 f"{flag(name)} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
             )
         return value
-    if name == "batch" and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)  # a fraction is a number in TOML
+    if (
+        name in ("batch", "memory")
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    ):
+        return str(value)  # a number in TOML
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]

@@ -61,6 +61,7 @@ from gcmpi.training import (
     audit,
     shard,
 )
+from gcmpi.training.memory import AUTO, LEAST, Estimate, Memory, Nothing
 from gcmpi.training.partial import PartWorker
 from gcmpi.training.switching import Switch
 
@@ -110,7 +111,7 @@ class Run:
 
     def moving(self, exchange: Exchange) -> Moving:
         """Return new parts that remember nothing yet, and the exchange."""
-        return Moving(self.optimizer, self.switch, self.rule, exchange)
+        return Moving(self.optimizer, self.switch, self.rule, exchange, self.memory)
 
     @property
     def switch(self) -> Switch:
@@ -125,6 +126,27 @@ class Run:
         """A new stop rule."""
         rule: StopRule = WAITING.build(self.experiment.specs["wait"])
         return rule
+
+    @property
+    def memory(self) -> Memory:
+        """A new memory of subset gradients; nothing is ever in it for ``memory=0``."""
+        e = self.experiment
+        if not e.remembers:
+            return Nothing()
+        problem, ridge = self.shared.problem, ridge_of(e.specs["decoder"], e.wire) or 0.0
+        ensembles = {m: scheme.codes for m, scheme in self.schemes.items()}
+        return Estimate(ensembles, self.eta, problem.d, problem.dtype, ridge)
+
+    @property
+    def eta(self) -> float:
+        """How much of what is new is believed."""
+        e = self.experiment
+        if e.memory != AUTO:
+            return float(e.memory)
+        rows = len(self.dataset.X)
+        slices = datasets.partition(rows, len(self.A))
+        used = sum(self.shared.sampling.size(part.stop - part.start) for part in slices)
+        return max(used / rows, LEAST)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -414,7 +436,7 @@ def _alpha(e: Experiment, codes: Ensemble, plain: Array | None) -> Array:
     promised = promise.promises.unbiased or codes.relabel
     if eps is not None and codes.fixed is not None:
         promised = promised or unbiased(codes.at(0))  # a symmetry of A and B together
-    if e.rescale == "none" or not promised:
+    if e.rescale == "none" or e.remembers or not promised:
         return np.ones(codes.A.shape[1] + 1)
     if eps is not None:
         values = plain if plain is not None and not eps else _shrinkage(codes, eps)

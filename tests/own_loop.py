@@ -1,4 +1,4 @@
-"""A numpy model for loops of one's own: three classes, a hidden layer, float32."""
+"""A numpy model for loops of your own: three classes, a hidden layer, float32."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ time out. Workers answer at once. The memory-copy time of the same bytes is a fl
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
@@ -19,8 +20,12 @@ environment.one_blas_thread()
 
 import numpy as np  # noqa: E402
 
+from gcmpi.arrays import AnyArray  # noqa: E402
+from gcmpi.cluster.messages import Parameters  # noqa: E402
 from gcmpi.cluster.mpi import MpiExchange, MpiLink, World  # noqa: E402
+from gcmpi.cluster.stragglers import NoStragglers  # noqa: E402
 from gcmpi.cluster.waiting import All  # noqa: E402
+from gcmpi.cluster.whole import WholeWorker  # noqa: E402
 from gcmpi.cluster.wire import Dense  # noqa: E402
 from gcmpi.training import Message  # noqa: E402
 
@@ -63,17 +68,31 @@ def work(world: World, d: int, m: int) -> None:
     """Answer at once, in both patterns."""
     raw = world.comm.Dup()
     link = MpiLink(world, d, np.float32, {m: Dense(-(-d // m), "float32")})
+    half = WholeWorker(world.rank - 1, NoStragglers(world.size - 1))
     theta = np.zeros(d, np.float32)
     y = np.zeros(-(-d // m), np.float32)
     for _ in range(BLOCKS):
         for _ in range(ITERATIONS):
-            request = link.receive()
-            assert request is not None
-            link.reply(Message(request[0], y, 0.0, 0.0))
+            answer(link, half, y)
         for _ in range(ITERATIONS):
             raw.Recv(theta, source=0)
             raw.Send(y, dest=0)
-    assert link.receive() is None
+    for _, note in link.wait(math.inf):
+        half.take(note, link.now)
+    assert half.over
+    link.close()
+
+
+def answer(link: MpiLink, half: WholeWorker, y: AnyArray) -> None:
+    """Answer once, as `gcmpi.cluster.whole.requests` does: see whether the run ends, then post."""
+    for _, note in link.wait(math.inf):
+        wanted = half.take(note, link.now)
+        assert isinstance(wanted, Parameters)
+        half.computed(Message(wanted.t, wanted.m, y, 0.0, 0.0), link.now)
+    assert not link.wait(0.0)
+    owed = half.wake(link.now)
+    assert owed is not None
+    link.post(0, owed)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from gcmpi.experiments.completed import CompletedRun
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.interrupt import Interrupt, Interrupted, WatchedExchange
 from gcmpi.experiments.recorder import Observer, Output, RunRecorder
-from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.experiments.run import Run, assignment_matrix, build, server
 from gcmpi.experiments.worker import follow
 from gcmpi.importing import OwnPartError
 from gcmpi.sentences import words
@@ -217,7 +217,6 @@ def lead(
         If the experiment cannot be run; all workers know it then.
     """
     from gcmpi.cluster.mpi import MpiExchange
-    from gcmpi.cluster.partial import MpiPartialExchange
 
     with _refusing(world):
         A = assignment_matrix(e)
@@ -226,9 +225,8 @@ def lead(
         if earlier is not None:
             going_on.check(run, earlier)
         shared = run.shared
-        parts = (world, shared.problem.d, shared.problem.dtype, shared.wires)
-        make = partial(MpiPartialExchange, codes=shared.codes) if shared.codes.reported else None
-        exchange: MpiExchange = (make or MpiExchange)(*parts)
+        model = shared.problem
+        exchange = MpiExchange(world, model.d, model.dtype, shared.wires, server(shared.codes))
     world.hand_out((e.toml, shared, rows) for rows in run.shards())
     answers = [world.receive(rank) for rank in range(1, world.size)]
     refused = [(rank, said) for rank, said in enumerate(answers, 1) if isinstance(said, str)]

@@ -7,17 +7,24 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from gcmpi import seeds
 from gcmpi.arrays import AnyArray, Array
+from gcmpi.cluster.partial import PartialServer
 from gcmpi.cluster.stragglers import StragglerModel
-from gcmpi.cluster.virtual import SimulatedExchange
-from gcmpi.cluster.virtual_partial import SimulatedPartialExchange
+from gcmpi.cluster.virtual import (
+    LastDelays,
+    SimulatedExchange,
+    VirtualPartialWorker,
+    VirtualWholeWorker,
+    VirtualWorker,
+)
 from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.whole import MakeServer, WholeServer
 from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
 from gcmpi.codes.codebook import CodeBook
@@ -164,17 +171,24 @@ class Run:
         """Return the exchange on a virtual clock, all workers in this process."""
         s = self.shared
         wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
+        timing = LastDelays(s.stragglers), compute_seconds
+        shards = enumerate(self.shards())
+        workers: list[VirtualWorker]
         if s.codes.reported:
-            parts = [
-                PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
-                for i, rows in enumerate(self.shards())
-            ]
-            return SimulatedPartialExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
-        workers = [
-            Worker(i, s.problem, rows, s.schemes, s.sampling)
-            for i, rows in enumerate(self.shards())
-        ]
-        return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
+            parts = [PartWorker(i, s.problem, rows, s.codes.m, s.sampling) for i, rows in shards]
+            workers = [VirtualPartialWorker(p.i, p.load, p.message, *timing) for p in parts]
+        else:
+            wholes = [Worker(i, s.problem, rows, s.schemes, s.sampling) for i, rows in shards]
+            workers = [VirtualWholeWorker(w.i, w.answer, *timing) for w in wholes]
+        return SimulatedExchange(workers, wires, s.problem.dtype, server(s.codes))
+
+
+def server(codes: CodeBook) -> MakeServer:
+    """Return what makes the server's half of the protocol for these codes."""
+    if not codes.reported:
+        return WholeServer
+    loads = codes.A.sum(axis=0, dtype=np.intp)
+    return partial(PartialServer, loads=loads, columns=codes.columns)
 
 
 def assignment_matrix(experiment: Experiment) -> AnyArray:

@@ -21,11 +21,9 @@ environment.one_blas_thread()
 import numpy as np  # noqa: E402
 
 from gcmpi.arrays import AnyArray  # noqa: E402
-from gcmpi.cluster.messages import Parameters  # noqa: E402
+from gcmpi.cluster.messages import End, Parameters  # noqa: E402
 from gcmpi.cluster.mpi import MpiExchange, MpiLink, World  # noqa: E402
-from gcmpi.cluster.stragglers import NoStragglers  # noqa: E402
 from gcmpi.cluster.waiting import All  # noqa: E402
-from gcmpi.cluster.whole import WholeWorker  # noqa: E402
 from gcmpi.cluster.wire import Dense  # noqa: E402
 from gcmpi.training import Message  # noqa: E402
 
@@ -68,31 +66,24 @@ def work(world: World, d: int, m: int) -> None:
     """Answer at once, in both patterns."""
     raw = world.comm.Dup()
     link = MpiLink(world, d, np.float32, {m: Dense(-(-d // m), "float32")})
-    half = WholeWorker(world.rank - 1, NoStragglers(world.size - 1))
     theta = np.zeros(d, np.float32)
     y = np.zeros(-(-d // m), np.float32)
     for _ in range(BLOCKS):
         for _ in range(ITERATIONS):
-            answer(link, half, y)
+            answer(link, y)
         for _ in range(ITERATIONS):
             raw.Recv(theta, source=0)
             raw.Send(y, dest=0)
-    for _, note in link.wait(math.inf):
-        half.take(note, link.now)
-    assert half.over
+    assert link.wait(math.inf) == [(0, End())]
     link.close()
 
 
-def answer(link: MpiLink, half: WholeWorker, y: AnyArray) -> None:
-    """Answer once, as `gcmpi.cluster.whole.requests` does: see whether the run ends, then post."""
-    for _, note in link.wait(math.inf):
-        wanted = half.take(note, link.now)
-        assert isinstance(wanted, Parameters)
-        half.computed(Message(wanted.t, wanted.m, y, 0.0, 0.0), link.now)
+def answer(link: MpiLink, y: AnyArray) -> None:
+    """Answer once; as a worker does, look whether the run has ended meanwhile."""
+    ((_, note),) = link.wait(math.inf)
+    assert isinstance(note, Parameters)
     assert not link.wait(0.0)
-    owed = half.wake(link.now)
-    assert owed is not None
-    link.post(0, owed)
+    link.post(0, Message(note.t, note.m, y, 0.0, 0.0))
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ server's half and the worker's half of one each. A transport carries notes and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -62,10 +62,14 @@ class Silence(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """So many subsets are finished in iteration t; as their order is known, that says which."""
+    """So many subsets are finished in iteration t; as their order is known, that says which.
+
+    `nbytes` is what the note takes on its way, for the server.
+    """
 
     t: int
     subsets: int
+    nbytes: int = 0
 
 
 class Bye(NamedTuple):
@@ -92,7 +96,7 @@ class Answer(NamedTuple):
     t, m
         The iteration that it answers, and its m.
     nbytes
-        Bytes of its body.
+        What it takes on its way.
     seconds
         What the worker spent on gradients, encoding and its delay.
     read
@@ -102,7 +106,7 @@ class Answer(NamedTuple):
     t: int
     m: int
     nbytes: int
-    seconds: tuple[float, float, float]
+    seconds: Sequence[float]
     read: Callable[[AnyArray], None]
 
 
@@ -147,7 +151,7 @@ class ServerMailbox(Mailbox, Protocol):
     """The server's, which counts bytes."""
 
     def size(self, note: Note) -> int:
-        """Return how many bytes a note takes on its way."""
+        """Return how many bytes a note to a worker takes on its way."""
         ...
 
 

@@ -62,6 +62,7 @@ mpi4py.rc.thread_level = "single"
 from mpi4py import MPI  # noqa: E402
 
 UP_HEADER = 6  # m or a kind, iteration, scale or count, compute, encode and delay seconds
+UP_BYTES = 8 * UP_HEADER
 DOWN_HEADER = 2  # iteration and m; or a kind and what it needs
 SILENT, BYE, FINISHED = 0, -1, -2
 """Kinds of notes to the server, in place of the m of an answer."""
@@ -239,9 +240,7 @@ class MpiMailbox:
         """Send a note to worker i; False while the last one is on its way."""
         if self._outbox[i] is not None:
             return False
-        if note is not self._last[0]:
-            self._last = note, self._lay_out(note)
-        buffer = self._last[1]
+        buffer = self._laid_out(note)
         if not self._expects[i]:
             self._inbox[i].header[0] = math.nan  # to tell a message from a broken connection
             self._requests[i].Start()
@@ -261,14 +260,8 @@ class MpiMailbox:
                 yield i, self._open(i)
 
     def size(self, note: Note) -> int:
-        """Return how many bytes a note takes, its header included."""
-        if isinstance(note, Answer):
-            return UP_HEADER * 8 + note.nbytes
-        if isinstance(note, Parameters):
-            return DOWN_HEADER * 8 + note.theta.nbytes
-        if isinstance(note, Coefficients):
-            return DOWN_HEADER * 8 + note.column.nbytes
-        return 8 * (UP_HEADER if isinstance(note, Finished) else DOWN_HEADER)
+        """Return how many bytes a note to a worker takes, its header included."""
+        return self._laid_out(note).elements.nbytes
 
     def tell(self, i: int, what: int, t: int = 0) -> None:
         """Send an idle worker a header; it is listening, so that this takes no time."""
@@ -299,22 +292,27 @@ class MpiMailbox:
     def _open(self, i: int) -> Note:
         """Return the note that has come from worker i."""
         self._expects[i] = False
-        kind, t, scale, *seconds = self._inbox[i].header.tolist()
+        buffer = self._inbox[i]
+        kind, t, scale, *seconds = buffer.header.tolist()
+        if kind > 0:
+            t, m = int(t), int(kind)
+            wire = self._wires[m]
+            body = buffer.body[: wire.elements]
+            read = partial(wire.unpack, body, scale, t, i)
+            return Answer(t, m, UP_BYTES + body.nbytes, seconds, read)
         if math.isnan(kind):
             raise RuntimeError(f"the connection to worker {i} (rank {i + 1}) is lost")
-        if kind > 0:
-            body = self._inbox[i].body[: self._wires[int(kind)].elements]
-            read = partial(self._read, i, int(t), int(kind), body, scale)
-            return Answer(int(t), int(kind), body.nbytes, tuple(seconds), read)
         if kind == FINISHED:
-            return Finished(int(t), int(scale))
+            return Finished(int(t), int(scale), UP_BYTES)
         return Silence(int(t)) if kind == SILENT else Bye()
 
-    def _read(self, i: int, t: int, m: int, body: AnyArray, scale: float, out: AnyArray) -> None:
-        self._wires[m].unpack(body, scale, t, i, out)
+    def _laid_out(self, note: Note) -> Buffer:
+        """Return a note as it travels, a snapshot; made anew only if it is not the last one."""
+        if note is not self._last[0]:
+            self._last = note, self._lay_out(note)
+        return self._last[1]
 
     def _lay_out(self, note: Note) -> Buffer:
-        """Return a note as it travels: a snapshot."""
         if isinstance(note, Parameters):
             return self._header(note.t, note.m, note.theta)
         if isinstance(note, Coefficients):
@@ -482,34 +480,41 @@ class MpiLink:
 
         Its arrays are views of the receive buffer: they are valid until the next call.
         """
-        give_up = self.now + seconds
-        pause, burst = IDLE_SLEEP[0], self._burst if seconds > 0 else 1
-        self._listen()
+        if not self._listening:
+            self._receive.Start()
+            self._listening = True
+        if seconds <= 0 and not self._receive.Test():
+            return []
+        forever = seconds == math.inf
+        give_up = math.inf if forever else self.now + seconds
+        pause = IDLE_SLEEP[0]
         while True:
-            if self._test(self._receive, burst) and self._test(self._send, burst):
+            if self._test(self._receive) and self._test(self._send):
                 self._listening = False
                 if (note := self._open()) is not None:
                     return [(0, note)]
-                self._listen()
-            elif (left := give_up - self.now) <= 0:
-                return []
-            elif math.isinf(seconds) and self._asked():
+                return self.wait(seconds)
+            if forever and self._asked():
                 return [(0, Question())]
-            else:
-                time.sleep(min(left, pause))
-                pause = min(2 * pause, IDLE_SLEEP[1])
+            if not forever and (left := give_up - self.now) < pause:
+                if left <= 0:
+                    return []
+                pause = left
+            time.sleep(pause)
+            pause = min(2 * pause, IDLE_SLEEP[1])
 
     def close(self) -> None:
         """Wait until the last note is sent, after the end of the run."""
-        while not self._test(self._send, self._burst):
+        while not self._test(self._send):
             time.sleep(IDLE_SLEEP[1])
         self._receive.Free()
 
     def _open(self) -> Note | None:
         """Return the note that has come; None if it was for this link alone."""
-        kind, number = map(int, self._inbox.header)
+        kind, number = self._inbox.header.tolist()
         if kind >= 0:
-            return Parameters(kind, number, self._inbox.body[: self._d])
+            return Parameters(int(kind), int(number), self._inbox.body[: self._d])
+        number = int(number)
         if kind == COEFFICIENTS:
             return Coefficients(self._inbox.body[:number])
         if kind in (SHOW, TAKE):
@@ -544,13 +549,8 @@ class MpiLink:
         )
         return wire.elements
 
-    def _listen(self) -> None:
-        if not self._listening:
-            self._receive.Start()
-            self._listening = True
-
-    def _test(self, request: Any, times: int) -> bool:
-        return any(request.Test() for _ in range(times))
+    def _test(self, request: Any) -> bool:
+        return any(request.Test() for _ in range(self._burst))
 
 
 def _progress_calls() -> int:

@@ -233,9 +233,7 @@ class VirtualMailbox:
         return [(i, self._arrived(i, note) if isinstance(note, Message) else note)]
 
     def size(self, note: Note) -> int:
-        """Return how many bytes a note takes; headers take none."""
-        if isinstance(note, Answer):
-            return note.nbytes
+        """Return how many bytes a note to a worker takes; headers take none."""
         if isinstance(note, Parameters):
             return note.theta.nbytes
         return note.column.nbytes if isinstance(note, Coefficients) else 0

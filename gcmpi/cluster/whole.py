@@ -53,6 +53,7 @@ class Arrivals:
         self.survivors = np.zeros(n, dtype=bool)
         self.arrival, self.compute, self.encode, self.delay = (np.full(n, np.nan) for _ in range(4))
         self.late: list[tuple[int, int, float]] = []
+        self.unserved: list[int] = []  # workers that owe nothing and have not had theta
         self.bytes_up = self.bytes_down = 0
 
 
@@ -127,7 +128,9 @@ class WholeServer:
         start = self._mailbox.now
         self._between += start - self._ended
         self.next, self.under_way = t, True
-        return Arrivals(t, m, self._n, start)
+        now = Arrivals(t, m, self._n, start)
+        now.unserved += np.flatnonzero(~self.owes & (self._served < t)).tolist()
+        return now
 
     def _collect(
         self, now: Arrivals, send: Callable[[], None], remaining: Callable[[], float]
@@ -138,6 +141,8 @@ class WholeServer:
             for i, note in mailbox.wait(seconds):
                 now.elapsed = mailbox.now - now.start
                 self.owes[i] = False
+                if self._served[i] < now.t:
+                    now.unserved.append(i)
                 if isinstance(note, (Answer, Finished)):
                     self._take(i, note, now)
             send()
@@ -148,7 +153,7 @@ class WholeServer:
 
     def _take(self, i: int, note: Answer | Finished, now: Arrivals) -> None:
         """Use what worker i has sent, or count it as late."""
-        now.bytes_up += self._mailbox.size(note)
+        now.bytes_up += note.nbytes
         if not self._use(i, note, now):
             since = self._mailbox.now - self._between - self._began[i]
             now.late.append((note.t, i, float(since)))  # its content is dropped here
@@ -181,9 +186,12 @@ class WholeServer:
 
     def _send_to_idle(self, parameters: Parameters, now: Arrivals) -> None:
         """Send theta to the workers that have not had it and owe nothing."""
-        for i in map(int, np.flatnonzero(~self.owes & (self._served < now.t))):
+        unserved, now.unserved = now.unserved, []
+        for i in unserved:
             if self._send(i, parameters, now):
                 self._served[i], self._began[i] = now.t, now.start - self._between
+            else:
+                now.unserved.append(i)
 
     def _send(self, i: int, note: Note, now: Arrivals) -> bool:
         """Send to a worker, which then owes something; False if its last note is on the way."""

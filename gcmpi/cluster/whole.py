@@ -305,7 +305,8 @@ def requests(mailbox: Mailbox, half: Half) -> Iterator[Parameters | Question]:
     A note goes before what is due: the end of the run, or a request, is seen in time.
     """
     while not half.over or math.isfinite(half.due):
-        notes = list(mailbox.wait(half.due - mailbox.now))
+        # after the end nothing comes
+        notes = [] if half.over else list(mailbox.wait(half.due - mailbox.now))
         for _, note in notes:
             if (wanted := half.take(note, mailbox.now)) is not None:
                 yield wanted

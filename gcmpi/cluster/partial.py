@@ -46,7 +46,7 @@ from gcmpi.cluster.messages import (
     seconds_needed,
 )
 from gcmpi.cluster.stragglers import StragglerModel
-from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.waiting import StopRule, until
 from gcmpi.cluster.whole import NOBODY, Arrivals, WholeServer
 from gcmpi.cluster.wire import Wire
 
@@ -122,7 +122,7 @@ class PartialServer(WholeServer):
         def remaining() -> float:
             # asked on because it also sees that the run is to end
             rule.remaining(self._finished == self._loads, now.elapsed)
-            return end - now.elapsed if waiting() else 0.0
+            return until(end, now.elapsed) if waiting() else 0.0
 
         self._collect(now, send, remaining)
 

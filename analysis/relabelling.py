@@ -1,4 +1,4 @@
-"""Fixed codes with and without relabelling: the table of docs/codes.md.
+"""Fixed codes with and without relabelling: the table of docs/designs.md.
 
     python analysis/relabelling.py [--iterations T]       (three minutes on one core)
 
@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # as a script: find `anal
 from analysis.simulated import simulate
 from gcmpi import environment
 from gcmpi.arrays import AnyArray, Array
-from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.decoders.least_squares import Downdate
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.encodings import random_diagonal
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS
 
@@ -52,10 +52,10 @@ def one_random_diagonal(A: AnyArray, m: int, rng: np.random.Generator) -> Array:
 def bias(encoding: str, assignment: str, sets: int) -> float:
     """Return the relative bias of a fixed code."""
     A = ASSIGNMENTS.build(assignment)
-    code = CodeBook.build(A, M, ENCODINGS.parse(encoding), 0).code(0)
-    decode, rng = Downdate(), np.random.default_rng(0)
+    code = Ensemble(A, M, ENCODINGS.parse(encoding)).at(0)
+    decode, rng = Downdate(code), np.random.default_rng(0)
     late = rng.random((sets, code.n)) < SHARE
-    mean = code.B @ (sum(decode(code, ~row) for row in late) / sets)
+    mean = code.B @ (sum(decode(~row) for row in late) / sets)
     alpha = np.sum(code.target * mean) / np.sum(code.target**2)
     return float(np.linalg.norm(mean / alpha - code.target) / np.linalg.norm(code.target))
 

@@ -42,7 +42,8 @@ class SetTheorem:
     name
         What tables and figures call it.
     bound
-        ``bound(B, m, survivors)`` for survivors (..., n) bool, shape (...).
+        ``bound(B, m, survivors)`` for survivors (..., n) bool, shape (...). It raises ValueError
+        where the theorem does not apply.
     """
 
     name: str
@@ -93,8 +94,8 @@ class EncodingPromises(Promises):
     tolerant
         Err_S = 0 for every set of up to gamma - m stragglers, gamma the replication factor of the
         subset that is held least; no code does better.
-    reported
-        Workers report what they have finished, and their messages are encoded by the B that
+    partial
+        Workers say what they have finished, and their messages are encoded by the B that
         `finished` gives.
     decoder
         The decoder of its source, where that is not least squares.
@@ -106,7 +107,7 @@ class EncodingPromises(Promises):
     unbiased: bool = False
     exact: bool = False
     tolerant: bool = False
-    reported: bool = False
+    partial: bool = False
     decoder: str = "least-squares"
     theorem: Declared | Sequence[Declared] | None = None
 
@@ -158,6 +159,19 @@ class DecoderPromises(Promises):
     ridge: Callable[..., float] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SwitchPromises(Promises):
+    """What a switch promises.
+
+    Attributes
+    ----------
+    changes
+        Whether m may change from iteration to iteration.
+    """
+
+    changes: bool = True
+
+
 def encoding(
     *,
     redrawn: bool = False,
@@ -167,7 +181,7 @@ def encoding(
     decoder: str = "least-squares",
     theorem: Declared | Sequence[Declared] | None = None,
 ) -> Callable[[F], F]:
-    """Declare what an encoding of one's own promises; `gcmpi.testing.check_encoding` tests it.
+    """Declare what an encoding of your own promises; `gcmpi.testing.check_encoding` tests it.
 
     Parameters
     ----------
@@ -207,7 +221,7 @@ def encoding(
 
 
 def assignment(*, vertex_transitive: bool = False, irregular: bool = False) -> Callable[[F], F]:
-    """Declare what an assignment of one's own promises.
+    """Declare what an assignment of your own promises.
 
     Parameters
     ----------
@@ -220,7 +234,7 @@ def assignment(*, vertex_transitive: bool = False, irregular: bool = False) -> C
 
 
 def decoder(*, unbiased: bool = False) -> Callable[[F], F]:
-    """Declare what a decoder of one's own promises.
+    """Declare what a decoder of your own promises.
 
     Parameters
     ----------

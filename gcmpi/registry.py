@@ -33,6 +33,7 @@ from gcmpi.promises import (
     DecoderPromises,
     EncodingPromises,
     Promises,
+    SwitchPromises,
 )
 
 __all__ = [
@@ -598,8 +599,11 @@ WAITING: Registry[Promises] = Registry(
     ready=("remaining",),
     plain=("answered", "elapsed"),
 )
-SWITCHES: Registry[Promises] = Registry(
-    "switch", ["gcmpi.training.switching"], supplied=("m", "losses")
+SWITCHES = Registry(
+    "switch",
+    ["gcmpi.training.switching"],
+    supplied=("m", "losses"),
+    promises=SwitchPromises,
 )
 COMPRESSORS: Registry[Promises] = Registry(
     "compression",

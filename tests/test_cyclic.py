@@ -14,6 +14,7 @@ from gcmpi.encodings import cyclic_trained, exact_trained, harmonic, random_diag
 from gcmpi.errors import ErrorEngine, target, unbiased, worst_set
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.run import assignment_matrix, build
+from tests.every import every
 
 PLANE = projective_plane(3)
 HALF = cyclic(10, 4)
@@ -28,7 +29,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("A", "m", "frequencies"), CASES)
+@every("A, m, frequencies", CASES)
 def test_the_family_is_exact_and_cyclic_whatever_its_parameters(A, m, frequencies):
     n = A.shape[1]
     family = Family(A, m, frequencies)
@@ -68,6 +69,18 @@ def test_trained_cyclic_codes_are_unbiased_as_they_stand(A):
     assert (alpha < 1 - 1e-9) or s == 0
 
 
+def test_parts_of_two_single_waves_shrink_by_two_factors():
+    """What Theorem 3 says of two parts holds for one frequency, not for {0, n/2}."""
+    A = cyclic(12, 6)
+    B = dual_frame(A, waves(12, (0.0, 6.0, 1.0, 2.0)), 2)
+    F = target(B, 2)
+    mean = mean_decoded(B, 2, 5)
+    X = F.T @ mean / 12
+    assert np.allclose(mean, F @ X, atol=1e-9)
+    assert np.allclose(X, np.diag([0.599, 0.504]), atol=5e-4)
+    assert not unbiased(Code(A, B, 2))
+
+
 def test_all_shifts_of_a_set_cost_the_same():
     B = cyclic_trained(PLANE, 2, steps=40)
     sets = np.array([np.roll(np.arange(13) >= 4, r) for r in range(13)])
@@ -97,8 +110,8 @@ def test_attacks_in_the_training_of_exact_codes():
     assert attacked < 0.95 * plain
 
 
-@pytest.mark.parametrize(
-    ("A", "m", "B"),
+@every(
+    "A, m, B",
     [
         (PLANE, 2, lambda A, m: exact_trained(A, m, 0, steps=30, starts=1)),
         (PLANE, 2, lambda A, m: random_diagonal(A, m, np.random.default_rng(0))),

@@ -16,6 +16,7 @@ from gcmpi.experiments.experiment import Experiment
 from gcmpi.records import FIELDS
 from tests import own_parts
 from tests.conftest import Run
+from tests.every import every
 
 PYTHON = Path(sys.executable).name
 CODE = gcmpi.Ensemble(gcmpi.assignments.projective_plane(2), m=2, encoding=own_parts.gaussian)
@@ -82,13 +83,13 @@ def test_code_or_its_parts_never_both():
 def test_one_code_is_an_experiment_too():
     code = CODE.at(0)
     run = gcmpi.simulate(gcmpi.Experiment(code=code, **SMALL))
-    assert np.array_equal(run.parts.shared.codes.code(3).B, code.B)
+    assert np.array_equal(run.parts.shared.codes.at(3).B, code.B)
     curve = gcmpi.errors.curve(code, stragglers=[0, 1], draws=1, sets=7)
     assert curve.points[0].error.mean == pytest.approx(code.error(np.ones(7, dtype=bool)))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
+@every(
+    "settings, message",
     [
         ({"iteration": 5}, "did you mean 'iterations'"),
         ({"rescale": "alhpa"}, "--rescale must be one of alpha, none"),
@@ -153,7 +154,7 @@ def test_observers_see_every_row():
 def test_ensembles_draw_what_runs_draw():
     run = gcmpi.simulate(gcmpi.Experiment(code=CODE, seed=4, **SMALL))
     again = gcmpi.Ensemble(CODE.A, 2, own_parts.gaussian, seed=4)
-    assert np.array_equal(run.parts.shared.codes.code(0).B, again.at(3).B)
+    assert np.array_equal(run.parts.shared.codes.at(0).B, again.at(3).B)
     redrawn = gcmpi.Ensemble(CODE.A, 2, own_parts.redrawn, seed=4)
     assert not np.array_equal(redrawn.at(0).B, redrawn.at(1).B)
     assert np.array_equal(redrawn.at(1).B, redrawn.at(1).B)
@@ -165,7 +166,7 @@ def test_ensembles_draw_what_runs_draw():
 def test_a_matrix_is_an_encoding_too():
     B = gcmpi.encodings.stacked(CODE.A, 2)
     run = gcmpi.simulate(gcmpi.Experiment(code=gcmpi.Ensemble(CODE.A, m=2, encoding=B), **SMALL))
-    assert np.array_equal(run.parts.shared.codes.code(0).B, B)
+    assert np.array_equal(run.parts.shared.codes.at(0).B, B)
 
 
 def test_the_face_is_frozen():
@@ -174,7 +175,7 @@ def test_the_face_is_frozen():
         "launch": ["e", "observer", "output", "overwrite", "resume"],
         "simulate": ["e", "observer", "output", "overwrite", "resume"],
         "CodedLoop": ["rows", "initial", "code", "settings"],
-        "Ensemble": ["A", "m", "encoding", "odds", "seed"],
+        "Ensemble": ["A", "m", "encoding", "odds", "seed", "relabel", "assignment"],
         "Code": ["A", "B", "m"],
         "encoding": ["redrawn", "unbiased", "exact", "tolerant", "decoder", "theorem"],
         "assignment": ["vertex_transitive", "irregular"],

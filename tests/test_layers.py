@@ -41,9 +41,9 @@ def test_workers_load_nothing_heavy(alone: Run, heavy):
     script = (
         "import sys, numpy as np\n"
         "import gcmpi.train, gcmpi.cluster.mpi, gcmpi.training\n"
-        "from gcmpi.codes.codebook import CodeBook\n"
+        "from gcmpi.codes.ensemble import Ensemble\n"
         "from gcmpi.registry import Spec\n"
-        "CodeBook.build(np.eye(3, dtype=int), 1, Spec('random-diagonal'), 0).coefficients(0, 1)\n"
+        "Ensemble(np.eye(3, dtype=int), 1, Spec('random-diagonal')).coefficients(0, 1)\n"
         f"assert {heavy!r} not in sys.modules, sorted(sys.modules)\n"
     )
     done = alone("-c", script)

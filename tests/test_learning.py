@@ -1,4 +1,4 @@
-"""Models of one's own: what they must have, and what they are given."""
+"""Models of your own: what they must have, and what they are given."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_a_rehearsal_changes_nothing(settings):
     for rehearsed in (False, True):
         own = with_own(run, Four)
         parts = (1, own.shared.problem, list(own.shards())[1])
-        if own.shared.codes.reported:
+        if own.shared.codes.partial:
             worker = PartWorker(*parts, settings["m"])
         else:
             worker = Worker(*parts, own.shared.schemes)
@@ -273,7 +273,7 @@ def test_a_rehearsal_changes_nothing(settings):
             worker.rehearse()
             assert own.shared.problem.own.rows_seen
         worker_theta = own.theta + 0.1
-        if own.shared.codes.reported:
+        if own.shared.codes.partial:
             worker.begin(3, worker_theta)
             for position in range(worker.load):
                 worker.compute(position)

@@ -7,7 +7,6 @@ import pytest
 
 from gcmpi import bounds
 from gcmpi.assignments import biregular, coset, cyclic, projective_plane
-from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.encodings.search.objective import Stragglers, losses, mean_and_gradient
 from gcmpi.codes.encodings.search.straggler_sets import (
     Attacked,
@@ -19,13 +18,15 @@ from gcmpi.codes.encodings.search.straggler_sets import (
     quantile,
     tempered,
 )
-from gcmpi.codes.errors.worst import _Search
+from gcmpi.codes.ensemble import Ensemble
+from gcmpi.codes.errors.worst import Search
 from gcmpi.codes.placement import spread
 from gcmpi.encodings import exact_trained, harmonic, random_diagonal, stacked, weighted_rank_one
 from gcmpi.errors import ErrorEngine, target
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.run import build
 from gcmpi.registry import STRAGGLERS, Spec
+from tests.every import every
 
 PLANE = projective_plane(3)
 SLOW = np.where(np.arange(13) < 3, 0.6, 0.05)
@@ -62,8 +63,8 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize("make", CODES.values(), ids=CODES)
-@pytest.mark.parametrize("m", [1, 2])
+@every("make", CODES)
+@every("m", [1, 2])
 def test_no_code_is_below_the_holder_bound_of_independent_stragglers(make, m):
     rng = np.random.default_rng(1)
     for A in (projective_plane(2), coset(4, 2, (0, 1, 2)), biregular(9, 6, 2)):
@@ -174,7 +175,7 @@ def test_a_run_gives_its_odds_to_the_code():
     assert np.allclose(book.odds, SLOW)
     assert np.array_equal(book.fixed, harmonic(PLANE, 2, choices=20, odds=book.odds))
     spec = Spec("harmonic", {"choices": 20})
-    mixed = CodeBook.build(PLANE, 2, spec, 0, relabel=True, odds=SLOW)
+    mixed = Ensemble(PLANE, 2, spec, relabel=True, odds=SLOW)
     assert np.allclose(mixed.odds, SLOW.mean())  # everybody plays the slow workers in turn
 
 
@@ -183,7 +184,7 @@ def test_attacks_are_the_greedy_search():
     B = harmonic(PLANE, 2, 0, choices=10)
     found = attacks(B, 2, 5, 20, np.random.default_rng(5))
     assert (found.late(13).sum(axis=1) == 5).all()
-    search = _Search(B, 2)
+    search = Search(B, 2)
     for T in found.workers:
         costs = search.costs(T[:-1])
         assert costs[T[-1]] == pytest.approx(np.delete(costs, T[:-1]).max(), rel=1e-3)

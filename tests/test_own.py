@@ -15,7 +15,7 @@ import pytest
 import gcmpi
 from gcmpi import importing
 from gcmpi import records as recording
-from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.registry import (
     ASSIGNMENTS,
@@ -29,6 +29,7 @@ from gcmpi.registry import (
 )
 from tests import own_parts
 from tests.conftest import ROOT, Run
+from tests.every import every
 from tests.test_train_command import refused
 
 OWN = "tests.own_parts"
@@ -60,8 +61,8 @@ def test_a_dotted_name_is_imported_and_its_options_are_read_by_annotation_or_def
     assert not ENCODINGS[f"{OWN}.gaussian"].promises.redrawn
 
 
-@pytest.mark.parametrize(
-    ("registry", "text"),
+@every(
+    "registry, text",
     [(WAITING, "0.1"), (DATASETS, "digits.npz"), (STRAGGLERS, "x.csv"), (ENCODINGS, "a/b.c"),
      (ENCODINGS, "tests.own-parts.x"), (ENCODINGS, ".x")],
 )  # fmt: skip
@@ -162,7 +163,7 @@ REFUSALS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("setting", "name", "message"), REFUSALS, ids=[r[1] for r in REFUSALS])
+@every("setting, name, message", REFUSALS)
 def test_what_cannot_be_used_is_refused_in_one_sentence_that_names_it(setting, name, message):
     with pytest.raises(ValueError, match=r"\w") as refusal:
         gcmpi.simulate(Experiment(**{**SMALL, setting: f"{OWN}.{name}"}))
@@ -204,9 +205,9 @@ def test_a_declared_theorem_bounds_the_curve():
 
 def test_an_encoding_that_promises_nothing_is_drawn_once_and_not_rescaled():
     A = gcmpi.assignments.projective_plane(2)
-    book = CodeBook.build(A, 2, Spec(f"{OWN}.gaussian"), 3)
+    book = Ensemble(A, 2, Spec(f"{OWN}.gaussian"), seed=3)
     assert book.fixed is not None
-    assert CodeBook.build(A, 2, Spec(f"{OWN}.redrawn"), 3).fixed is None
+    assert Ensemble(A, 2, Spec(f"{OWN}.redrawn"), seed=3).fixed is None
 
 
 def test_the_run_file_knows_where_parts_come_from(tmp_path):

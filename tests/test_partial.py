@@ -21,25 +21,21 @@ from gcmpi.cluster.messages import (
 )
 from gcmpi.cluster.stragglers import Table
 from gcmpi.codes.assignments.order import order
-from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.learning import partition, prepare
 from gcmpi.registry import ASSIGNMENTS, STRAGGLERS, Spec
 from gcmpi.training.partial import PartWorker, work
 from tests import simulated
+from tests.every import every
 from tests.test_training import make, plain_descent, train
 
-EXAMPLES = [
-    pytest.param(Spec(part.name, options), id=str(Spec(part.name, options)))
-    for part in ASSIGNMENTS
-    for options in part.examples
-]
 PARTIAL = {"encoding": "partial-stragglers", "stragglers": "slow-set:workers=0+3,factor=2.1"}
 
 
 # the order
 
 
-@pytest.mark.parametrize("spec", EXAMPLES)
+@every("spec", lambda: [Spec(part.name, x) for part in ASSIGNMENTS for x in part.examples])
 def test_order_takes_all_pairs_and_every_subset_equally_often_at_each_position(spec):
     A = ASSIGNMENTS.build(spec)
     position = order(A)
@@ -66,7 +62,7 @@ def test_order_of_a_symmetric_design_is_perfect_matchings():
 
 
 CODES = {
-    name: CodeBook.build(ASSIGNMENTS.build(name), m, Spec("partial-stragglers"), 3)
+    name: Ensemble(ASSIGNMENTS.build(name), m, Spec("partial-stragglers"), seed=3)
     for name, m in (
         ("projective-plane:order=3", 2),
         ("projective-plane:order=3", 3),
@@ -76,7 +72,7 @@ CODES = {
 }
 
 
-def holders(codes: CodeBook, finished: np.ndarray) -> np.ndarray:
+def holders(codes: Ensemble, finished: np.ndarray) -> np.ndarray:
     """How many workers have finished each subset."""
     count = np.zeros(codes.A.shape[0], dtype=int)
     for i, number in enumerate(finished):
@@ -90,7 +86,7 @@ def test_exact_iff_every_subset_was_finished_by_m_workers(data):
     codes = CODES[data.draw(st.sampled_from(sorted(CODES)))]
     loads = codes.A.sum(axis=0, dtype=int)
     finished = np.array([data.draw(st.integers(load // 3, load)) for load in loads])
-    code = codes.code(0, finished)
+    code = codes.at(0, finished)
     lost = np.maximum(codes.m - holders(codes, finished), 0).sum()
     error = code.error(np.ones(code.n, dtype=bool))
     assert error == pytest.approx(lost, rel=1e-9, abs=1e-18 * code.m * code.k)
@@ -101,7 +97,7 @@ def test_the_server_may_combine_with_the_random_matrix():
     codes = CODES["projective-plane:order=3"]
     R = seeds.generator(codes.seed, seeds.CODE).standard_normal((13, codes.m))
     for finished in (np.arange(13) % 5, np.full(13, 3), np.full(13, 4)):
-        code = codes.code(0, finished)
+        code = codes.at(0, finished)
         enough = np.tile(holders(codes, finished) >= codes.m, codes.m)
         assert enough.any()
         np.testing.assert_allclose((code.B @ R)[enough], code.target[enough], atol=1e-9)
@@ -110,11 +106,11 @@ def test_the_server_may_combine_with_the_random_matrix():
 def test_code_of_a_report():
     codes = CODES["projective-plane:order=3"]
     loads = codes.A.sum(axis=0, dtype=int)
-    np.testing.assert_array_equal(codes.code(7, loads).B, codes.code(0).B)
-    nothing = codes.code(0, np.zeros(13, dtype=int))
+    np.testing.assert_array_equal(codes.at(7, loads).B, codes.at(0).B)
+    nothing = codes.at(0, np.zeros(13, dtype=int))
     assert not nothing.B.any()
     finished = np.arange(13) % 5
-    code = codes.code(2, finished)
+    code = codes.at(2, finished)
     for i, column in enumerate(codes.columns(2, finished)):
         assert column.shape == (codes.m, finished[i])
         done = codes.subsets(i)[: finished[i]]
@@ -204,7 +200,7 @@ def recomputed(run, finished, survivors):
     slices = partition(len(X), codes.A.shape[0])
     theta, optimizer, length = run.theta, run.optimizer, -(-problem.d // codes.m)
     for t, (done, answered) in enumerate(zip(finished, survivors, strict=True)):
-        code = codes.code(t, done)
+        code = codes.at(t, done)
         weights = (code.B @ code.decode(answered)).reshape(code.m, code.k, code.m)
         decoded = np.zeros((code.m, length))
         for j, rows in enumerate(slices):
@@ -312,8 +308,8 @@ def test_deadline_that_follows_reports_stays_where_the_healthy_are():
         ({"decoder": "bibd", "m": 1}, r"decoder bibd serves .* --decoder least-squares serves all"),
         ({"decoder": "block"}, r"decoder block needs|decoder block serves"),
         ({"encoding": "partial-stragglers:finished=1"}, "no option 'finished'"),
-        ({"relabel": True}, "partial-stragglers is made of what is reported"),
-        ({"switch": "observed"}, "partial-stragglers is made of what workers report"),
+        ({"relabel": True}, "partial-stragglers is made of what workers have finished"),
+        ({"switch": "observed"}, "partial-stragglers is made of what workers have finished"),
     ],
 )
 def test_refused_in_one_sentence(wrong, sentence):

@@ -8,12 +8,13 @@ import pytest
 from simulated import train
 
 from gcmpi import Code
-from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.decoders.least_squares import Downdate, ridge
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.relabelling import ByOriginal, Relabelled, Relabelling, check_circulant
-from gcmpi.decoders import decoder
+from gcmpi.decoders import decoder_of
 from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
+from tests.every import every
 
 SMALL = 15
 """Workers up to which a circulant assignment is tested."""
@@ -33,7 +34,7 @@ CIRCULANT = {
     for spec in [Spec(part.name, options) for options in part.examples]
     if is_circulant(A := ASSIGNMENTS.build(spec)) and A.shape[1] <= SMALL
 }
-every_circulant = pytest.mark.parametrize("A", CIRCULANT.values(), ids=CIRCULANT)
+every_circulant = every("A", CIRCULANT)
 
 
 def random_code(A, m, seed=0):
@@ -57,7 +58,7 @@ def test_the_assignments_that_are_circulant_as_numbered():
 
 
 @every_circulant
-@pytest.mark.parametrize("m", [1, 2])
+@every("m", [1, 2])
 def test_the_mean_over_all_names_is_a_multiple_of_the_gradient(A, m):
     """For any code and any set that the names move along, alpha is that of the set."""
     code = random_code(A, m)
@@ -75,16 +76,16 @@ def test_the_mean_over_all_names_is_a_multiple_of_the_gradient(A, m):
     assert np.sum((total / len(names) - shrinkage * code.target) ** 2) < 1e-20
 
 
-@pytest.mark.parametrize("encoding", ["weighted-rank-one", "random-hadamard", "harmonic:t=0"])
-@pytest.mark.parametrize("assignment", ["cyclic:n=8,delta=4", "coset:k=5,m=2,generators=0+1+3"])
+@every("encoding", ["weighted-rank-one", "random-hadamard", "harmonic:t=0"])
+@every("assignment", ["cyclic:n=8,delta=4", "coset:k=5,m=2,generators=0+1+3"])
 def test_server_and_workers_agree_on_valid_codes(assignment, encoding):
     A = ASSIGNMENTS.build(assignment)
-    books = [CodeBook.build(A, 2, ENCODINGS.parse(encoding), 5, relabel=True) for _ in range(2)]
+    books = [Ensemble(A, 2, ENCODINGS.parse(encoding), seed=5, relabel=True) for _ in range(2)]
     seen = set()
-    decode = ByOriginal(Downdate())
+    decode = ByOriginal(Downdate(books[0].original))
     rng = np.random.default_rng(2)
     for t in (3, 0, 1, 2):
-        code = books[0].code(t)
+        code = books[0].at(t)
         assert isinstance(code, Relabelled)
         assert (code.A == A).all()
         seen.add(code.B.tobytes())
@@ -94,9 +95,10 @@ def test_server_and_workers_agree_on_valid_codes(assignment, encoding):
         R = decode(code, survivors)
         assert not R[~survivors].any()
         assert code.residual(R) == pytest.approx(code.error(survivors), abs=1e-9)
-        ridged = partial(ridge, eps=1e-3)  # one solution also where B_S is singular
+        # one solution also where B_S is singular
+        ridged = ByOriginal(partial(ridge, books[0].original, eps=1e-3))
         np.testing.assert_allclose(
-            ByOriginal(ridged)(code, survivors), ridged(code, survivors), atol=1e-9
+            ridged(code, survivors), ridge(code, survivors, eps=1e-3), atol=1e-9
         )
     assert len(seen) == 4
 
@@ -106,9 +108,10 @@ def test_alpha_by_enumeration(text):
     """All sets and all names: E[B R] = alpha_s F, alpha_s the mean over sets for one name."""
     A = ASSIGNMENTS.build("projective-plane:order=2")
     encoding, m = ("bibd", 1) if text == "bibd" else ("weighted-rank-one", 2)
-    book = CodeBook.build(A, m, ENCODINGS.parse(encoding), 0, relabel=True)
-    decode = ByOriginal(decoder(text, 7, redrawn=False))
-    original, F = book.code(0).original, book.code(0).target
+    book = Ensemble(A, m, ENCODINGS.parse(encoding), relabel=True)
+    original, F = book.original, book.at(0).target
+    decode_original = decoder_of(original, text)
+    decode = ByOriginal(decode_original)
     names = list(all_names(7, m))
     for s in (1, 3):
         sets = [~np.isin(np.arange(7), T) for T in combinations(range(7), s)]
@@ -117,7 +120,7 @@ def test_alpha_by_enumeration(text):
             code = name.of(original)
             total += code.B @ sum(decode(code, S) for S in sets)
         mean = total / len(names) / len(sets)
-        shrinkage = np.mean([np.sum(F * (original.B @ decode(original, S))) for S in sets]) / 7 / m
+        shrinkage = np.mean([np.sum(F * (original.B @ decode_original(S))) for S in sets]) / 7 / m
         assert np.sum((mean - shrinkage * F) ** 2) < 1e-20
         rng = np.random.default_rng(3)
         if text == "least-squares":
@@ -125,7 +128,7 @@ def test_alpha_by_enumeration(text):
             assert shrinkage == pytest.approx(1 - lost, abs=1e-12)
             assert alpha(book.draw, m, rng)[s] == pytest.approx(1 - lost, abs=0.02)
         else:
-            estimate = decoder_alpha(book.code(0), decode, rng)[s]
+            estimate = decoder_alpha(book.at(0), decode, rng)[s]
             assert estimate == pytest.approx(shrinkage, abs=0.02)
 
 

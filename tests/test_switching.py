@@ -96,7 +96,7 @@ def test_m_goes_down_with_the_stragglers_and_up_again(waves):
         assert row.check == (1 if row.iteration % 2 == 0 or row.iteration == 59 else 255)
         assert row.bytes_up == row.survivors.sum() * 4 * -(-d // row.m)
         assert row.divisor == run.schemes[row.m].alpha[np.sum(~row.survivors)]
-        code = run.shared.schemes[row.m].codes.code(row.iteration)
+        code = run.shared.schemes[row.m].codes.at(row.iteration)
         assert row.approximation_error == pytest.approx(code.error(row.survivors), abs=1e-9)
     assert set(run.schemes) == {1, 2}
     for m, scheme in run.schemes.items():
@@ -104,7 +104,7 @@ def test_m_goes_down_with_the_stragglers_and_up_again(waves):
         assert losses.shape == (8,)
         assert losses[0] < 1e-9
         assert losses[7] == pytest.approx(1)
-        code = run.shared.schemes[m].codes.code(0)
+        code = run.shared.schemes[m].codes.at(0)
         errors = [code.error(~np.isin(range(7), T)) for T in combinations(range(7), 3)]
         assert losses[3] == pytest.approx(np.mean(errors) / (7 * m), rel=0.15)
 

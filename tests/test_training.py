@@ -94,11 +94,11 @@ def test_one_pass_says_what_one_gradient_a_subset_does(encoding, m, monkeypatch)
     run = make(encoding=encoding, m=m)
     worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.schemes)
     theta = run.theta + 0.1
-    forward, calls = worker.problem._forward, []
-    monkeypatch.setattr(worker.problem, "_forward", lambda *a: calls.append(1) or forward(*a))
+    head, calls = worker.problem.head, []
+    monkeypatch.setattr(worker.problem, "head", lambda *a: calls.append(1) or head(*a))
     message = worker.answer(3, m, theta)
     assert len(calls) == 1
-    code, data, problem = run.shared.codes.code(3), run.dataset, worker.problem
+    code, data, problem = run.shared.codes.at(3), run.dataset, worker.problem
     held = [r for j, r in enumerate(partition(len(data.X), code.k)) if code.A[j, 0]]
     G = np.stack(
         [
@@ -112,20 +112,20 @@ def test_one_pass_says_what_one_gradient_a_subset_does(encoding, m, monkeypatch)
 
 def test_redrawn_code_changes_and_agrees_between_ranks():
     run, twin = make(), make()
-    codes = [run.shared.codes.code(t).B for t in range(3)]
+    codes = [run.shared.codes.at(t).B for t in range(3)]
     assert (codes[0] != codes[1]).any()
     assert (codes[1] != codes[2]).any()
     for t in (2, 0, 1):
-        np.testing.assert_array_equal(twin.shared.codes.code(t).B, codes[t])
+        np.testing.assert_array_equal(twin.shared.codes.at(t).B, codes[t])
         for i in range(7):
-            expected = run.shared.codes.code(t).coefficients(i)
+            expected = run.shared.codes.at(t).coefficients(i)
             np.testing.assert_array_equal(twin.shared.codes.coefficients(t, i), expected)
 
 
 def test_alpha_removes_the_shrinkage():
     """Averaged over redrawn codes, the decoded gradient over alpha is the gradient."""
     run = make(iterations=1)
-    code_at, theta = run.shared.codes.code, run.theta + 0.2
+    code_at, theta = run.shared.codes.at, run.theta + 0.2
     problem, data = run.shared.problem, run.dataset
     X, Y = prepare(data.X, problem.dtype), problem.targets(data.y)
     exact = problem.gradient(theta, X, Y, 1 / len(X))
@@ -252,8 +252,8 @@ def test_code_book_refuses_an_encoding_that_does_not_fit():
 
 def test_fixed_code_is_kept():
     run = make(assignment="biregular:n=8,k=4,delta=2,seed=0", encoding="random-hadamard")
-    first: Code = run.shared.codes.code(0)
-    assert run.shared.codes.code(5) is first
+    first: Code = run.shared.codes.at(0)
+    assert run.shared.codes.at(5) is first
 
 
 def test_lossy_compression_trains_and_promises_nothing():

@@ -195,7 +195,7 @@ class Replies:
     bytes_up, bytes_down
         Bytes received from and sent to workers, headers and stale messages included.
     done
-        What the messages are made of, where workers say it: ``codes.code(t, done.finished)``
+        What the messages are made of, where workers say it: ``codes.at(t, done.finished)``
         is their code.
     """
 

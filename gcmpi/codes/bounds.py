@@ -255,14 +255,94 @@ def holder_bound(A: AnyArray, m: int, s: int) -> float:
     A subset with h < m surviving workers loses at least m - h of its parts; h is hypergeometric.
     """
     n = A.shape[1]
-    N = _survivors(n, s)
-    total = math.comb(n, N)
+    _survivors(n, s)
     gammas, subsets = np.unique(A.sum(axis=1, dtype=np.intp), return_counts=True)
+    lost = (_lost(n, int(gamma), m, s) for gamma in gammas)
+    return sum(int(count) * each for count, each in zip(subsets, lost, strict=True))
+
+
+def load_bound(n: int, load: float, m: int, s: int) -> float:
+    """Return a lower bound on the mean of Err_S / k over all S, for any assignment of a load.
+
+    phi(g) = E(m - h)^+ is what a subset with g holders loses at least in the mean, h of them
+    surviving. phi(g) - phi(g + 1) is the probability that one further worker survives and fewer
+    than m of the g do, which shrinks with g: phi is convex. By Jensen's inequality the mean over
+    the subsets is at least phi at the mean number of holders, n times the load, with phi linear
+    between whole numbers. Balanced groups (`gcmpi.assignments.groups`) attain the bound, by
+    `groups_error`: they have the least mean error of all codes of their load, for every n, c and m.
+
+    Parameters
+    ----------
+    n
+        Workers.
+    load
+        The share of the data that a worker holds, in the mean over workers: 1/c for groups.
+    m
+        Communication reduction factor.
+    s
+        Stragglers, all sets of this size being equally likely.
+
+    Raises
+    ------
+    ValueError
+        If s is not in 0..n or load is not in 0..1.
+    """
+    _survivors(n, s)
+    if not 0 <= load <= 1:
+        raise ValueError(f"the load must be a share of the data, in 0..1, not {load}")
+    g = min(int(n * load), n - 1)
+    low, high = _lost(n, g, m, s), _lost(n, g + 1, m, s)
+    return low + (n * load - g) * (high - low)
+
+
+def _lost(n: int, g: int, m: int, s: int) -> float:
+    """Return phi(g) = E(m - h)^+, h of g holders surviving: h is hypergeometric."""
+    N = n - s
+    total = math.comb(n, N)
     return sum(
-        int(count) * (m - h) * (math.comb(int(gamma), h) * math.comb(n - int(gamma), N - h) / total)
-        for gamma, count in zip(gammas, subsets, strict=True)
-        for h in range(min(m, N + 1))
+        (m - h) * (math.comb(g, h) * math.comb(n - g, N - h) / total) for h in range(min(m, N + 1))
     )
+
+
+def groups_error(B: Array, m: int, survivors: BoolArray) -> Array:
+    """Return Err_S of a code in groups, for each set: the sum over groups of k_a (m - h_a)^+.
+
+    Theorem A: a group a of any size holds k_a subsets that nobody else holds, its worker i weighs
+    all of them by one vector d_i in R^m, and any m of the d_i (all of them in a smaller group) are
+    independent. Groups share no worker, so that least squares splits; all blocks of a group are
+    the same matrix D R, whose rank is at most h_a, the survivors of the group, and
+    min ||D R - I||^2 = m - rank D. A subset with h survivors loses (m - h)^+ with any code, so
+    that no code on these groups loses less for any S.
+
+    Parameters
+    ----------
+    B : (m * k, n)
+        Encoding matrix; the independence of its vectors is not tested.
+    m
+        Communication reduction factor.
+    survivors : (..., n) bool
+        The workers that answered.
+
+    Returns
+    -------
+    errors : (...)
+
+    Raises
+    ------
+    ValueError
+        If the workers are not in groups, or a worker weighs its subsets differently.
+    """
+    blocks = B.reshape(m, -1, B.shape[1])
+    A = (blocks != 0).any(axis=0)
+    group = groups("Theorem A", A)
+    first = A.argmax(axis=0)
+    if (blocks != A * blocks[:, first, np.arange(A.shape[1])][:, None]).any():
+        raise ValueError("Theorem A needs the same weights for all subsets of a worker")
+    start = np.unique(group, return_index=True)[1]
+    held = A[:, start].sum(axis=0, dtype=np.intp)
+    h = np.asarray(survivors, dtype=np.intp) @ (group[:, None] == np.arange(len(start)))
+    errors: Array = np.maximum(m - h, 0) @ held.astype(np.float64)
+    return errors
 
 
 def independent_holder_bound(A: AnyArray, m: int, odds: Array) -> float:

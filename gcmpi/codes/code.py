@@ -48,7 +48,7 @@ class Code:
             raise ValueError(f"B must have shape (m*k, n) = ({m * k}, {n}), not {B.shape}")
         if not np.isfinite(B).all():
             raise ValueError("B must be finite")
-        if (B.reshape(m, k, n)[:, A == 0] != 0).any():
+        if ((B.reshape(m, k, n) != 0) & (A == 0)).any():
             raise ValueError("B must be zero wherever A is: a worker encodes only what it holds")
         object.__setattr__(self, "A", _frozen(A.astype(np.uint8)))
         object.__setattr__(self, "B", _frozen(B))

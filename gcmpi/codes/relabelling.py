@@ -15,7 +15,7 @@ import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
 from gcmpi.codes.code import Code
-from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.codes.decoders.made import Decode
 
 
 def check_circulant(A: AnyArray) -> None:
@@ -100,18 +100,17 @@ class ByOriginal:
 
     Parameters
     ----------
-    decoder
-        Serves the original.
+    decode
+        Decodes the original.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
 
     def __call__(self, code: Code, survivors: BoolArray) -> Array:
-        """Return R (n, m) of a relabelled code; any other is left to the decoder."""
-        if not isinstance(code, Relabelled):
-            return self._decoder(code, survivors)
+        """Return R (n, m) of a relabelled code."""
+        assert isinstance(code, Relabelled)
         originally = np.empty_like(code.check_survivors(survivors))
         originally[code.played] = survivors
-        R: Array = self._decoder(code.original, originally)[code.played] @ code.P.T
+        R: Array = self._decode(originally)[code.played] @ code.P.T
         return R

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from gcmpi.arrays import AnyArray
 from gcmpi.codes import bounds
 from gcmpi.importing import blame
-from gcmpi.promises import EncodingPromises, Theorem
+from gcmpi.promises import EncodingPromises, SetTheorem, Theorem
 from gcmpi.registry import ENCODINGS, Spec
 
 PLAIN_SUMS = (
@@ -21,7 +21,9 @@ PLAIN_SUMS = (
     Theorem("expander bound", bounds.stacked_expander),
 )
 """Of encodings that are A up to the size of its columns, in every part."""
-GROUPS = Theorem("worst case of groups", bounds.blocks)
+EVERY_SET = SetTheorem("exact for every set (Theorem A)", bounds.groups_error)
+"""Of encodings with one vector a worker, any m of a group independent."""
+GROUPS = (Theorem("worst case of groups", bounds.blocks), EVERY_SET)
 """Of encodings that decode a group of workers from any m of them."""
 TOLERANT = Theorem("exact up to gamma - m", bounds.tolerant)
 """Of encodings that promise to be tolerant."""

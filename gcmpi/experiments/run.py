@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi import seeds
+from gcmpi import environment, seeds
 from gcmpi.arrays import AnyArray, Array
 from gcmpi.cluster.partial import PartialServer
 from gcmpi.cluster.stragglers import StragglerModel
@@ -27,20 +27,22 @@ from gcmpi.cluster.waiting import StopRule
 from gcmpi.cluster.whole import MakeServer, WholeServer
 from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
-from gcmpi.codes.codebook import CodeBook
-from gcmpi.codes.decoders import decoder, ridge_of
+from gcmpi.codes.decoders import always, decoder, decoder_of, ridge_of
 from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.codes.encodings.search import store
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
 from gcmpi.codes.relabelling import ByOriginal
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.formats import storage
+from gcmpi.formats import NOISE_POWER, storage
 from gcmpi.importing import blame
 from gcmpi.learning import Dataset, Problem, datasets, in_memory, load
 from gcmpi.learning.batches import Sampling
 from gcmpi.learning.gradients import check
 from gcmpi.learning.optimizers import Optimizer
+from gcmpi.learning.optimum import optimum
 from gcmpi.learning.problem import complete
-from gcmpi.records.figures import Figures, figures
+from gcmpi.records.figures import Figures, Target, figures
 from gcmpi.registry import (
     ASSIGNMENTS,
     COMPRESSORS,
@@ -66,6 +68,7 @@ from gcmpi.training import (
     audit,
     shard,
 )
+from gcmpi.training.memory import AUTO, LEAST, Estimate, Layout, Memory, Nothing
 from gcmpi.training.partial import PartWorker
 from gcmpi.training.switching import Switch
 
@@ -94,7 +97,8 @@ class Run:
     @property
     def A(self) -> AnyArray:
         """The assignment matrix, (k, n)."""
-        return self.shared.codes.A
+        A: AnyArray = self.shared.codes.A
+        return A
 
     @property
     def alpha(self) -> Array:
@@ -114,26 +118,52 @@ class Run:
 
     def moving(self, exchange: Exchange) -> Moving:
         """Return new parts that remember nothing yet, and the exchange."""
-        return Moving(self.optimizer, self.switch, self.rule, exchange)
+        return Moving(self.optimizer, self.switch, self.rule, exchange, self.memory)
 
     @property
     def switch(self) -> Switch:
         """A new rule that says which m is next."""
         e = self.experiment
         losses = {m: scheme.loss for m, scheme in self.schemes.items()}
-        switch: Switch = SWITCHES.build(e.switch, m=e.m, losses=losses)
+        switch: Switch = SWITCHES.build(e.specs["switch"], m=e.m, losses=losses)
         return switch
 
     @property
     def rule(self) -> StopRule:
         """A new stop rule."""
-        rule: StopRule = WAITING.build(self.experiment.wait)
+        rule: StopRule = WAITING.build(self.experiment.specs["wait"])
         return rule
+
+    @property
+    def memory(self) -> Memory:
+        """A new memory of subset gradients; nothing is ever in it for ``memory=0``."""
+        e = self.experiment
+        if not e.remembers:
+            return Nothing()
+        eps = max(ridge_of(e.specs["decoder"], e.wire) or 0.0, NOISE_POWER[e.wire])
+        return Estimate(self.layout, self.eta, self.shared.problem.dtype, eps)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What a server with memory keeps."""
+        ensembles = {m: scheme.codes for m, scheme in self.schemes.items()}
+        return Layout.of(ensembles, self.shared.problem.d)
+
+    @property
+    def eta(self) -> float:
+        """How much of what is new is believed."""
+        e = self.experiment
+        if e.memory != AUTO:
+            return float(e.memory)
+        rows = len(self.dataset.X)
+        slices = datasets.partition(rows, len(self.A))
+        used = sum(self.shared.sampling.size(part.stop - part.start) for part in slices)
+        return max(used / rows, LEAST)
 
     @property
     def optimizer(self) -> Optimizer:
         """A new optimizer."""
-        optimizer: Optimizer = OPTIMIZERS.build(self.experiment.optimizer)
+        optimizer: Optimizer = OPTIMIZERS.build(self.experiment.specs["optimizer"])
         return optimizer
 
     @property
@@ -143,7 +173,16 @@ class Run:
 
     def figures(self, columns: Mapping[str, AnyArray]) -> Figures:
         """Return what these columns of a run file come to."""
-        return figures(columns, self.load, self.experiment.target_accuracy)
+        return figures(columns, self.load, self.target)
+
+    @cached_property
+    def target(self) -> Target:
+        """What ends the run early; finds the optimum where the target is measured from it."""
+        e = self.experiment
+        if not e.target_excess:
+            return Target(e.target_accuracy, e.target_loss)
+        found = optimum(self.shared.problem, self.dataset, e.problem, store.directory())
+        return Target(loss=found.loss * (1 + e.target_excess), optimum=found.loss)
 
     @cached_property
     def auditor(self) -> Auditor:
@@ -174,7 +213,7 @@ class Run:
         timing = LastDelays(s.stragglers), compute_seconds
         shards = enumerate(self.shards())
         workers: list[VirtualWorker]
-        if s.codes.reported:
+        if s.codes.partial:
             parts = [PartWorker(i, s.problem, rows, s.codes.m, s.sampling) for i, rows in shards]
             workers = [VirtualPartialWorker(p.i, p.load, p.message, *timing) for p in parts]
         else:
@@ -183,9 +222,9 @@ class Run:
         return SimulatedExchange(workers, wires, s.problem.dtype, server(s.codes))
 
 
-def server(codes: CodeBook) -> MakeServer:
+def server(codes: Ensemble) -> MakeServer:
     """Return what makes the server's half of the protocol for these codes."""
-    if not codes.reported:
+    if not codes.partial:
         return WholeServer
     loads = codes.A.sum(axis=0, dtype=np.intp)
     return partial(PartialServer, loads=loads, columns=codes.columns)
@@ -199,7 +238,7 @@ def assignment_matrix(experiment: Experiment) -> AnyArray:
     ValueError
         If the assignment does not exist.
     """
-    A: AnyArray = ASSIGNMENTS.build(experiment.assignment)
+    A: AnyArray = ASSIGNMENTS.build(experiment.specs["assignment"])
     return A
 
 
@@ -225,27 +264,27 @@ def build(
     """
     e = experiment
     k, n = A.shape
-    stragglers = STRAGGLERS.build(e.stragglers, n=n, seed=e.seed)
-    if e.m < 2 and SWITCHES.parse(e.switch).name != "never":
+    stragglers = STRAGGLERS.build(e.specs["stragglers"], n=n, seed=e.seed)
+    if e.m < 2 and _switched(e):
         raise ValueError(
             f"--switch {e.switch} chooses among m = 1 to --m: give --m 2 or more, not {e.m}"
         )
-    books = {m: _code_book(e, A, m, stragglers) for m in _every_m(e)}
-    if len(books) > 1 and books[e.m].reported:
+    ensembles = {m: _codes(e, A, m, stragglers) for m in _every_m(e)}
+    if len(ensembles) > 1 and ensembles[e.m].partial:
         raise ValueError(
             f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
-            "made of what workers report, with the m of --m"
+            "made of what workers have finished, with the m of --m"
         )
-    WAITING.build(e.wait).begin(books[e.m].code(0))
-    OPTIMIZERS.build(e.optimizer)
+    WAITING.build(e.specs["wait"]).begin(ensembles[e.m].at(0))
+    OPTIMIZERS.build(e.specs["optimizer"])
     if dataset is None:
-        dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
+        dataset = load(e.specs["dataset"], seeds.generator(e.seed, seeds.DATA))
     slices = datasets.partition(len(dataset.X), k)
     sampling = Sampling(e.seed, e.batch)
     sampling.check([rows.stop - rows.start for rows in slices])
     recipes = _recipes(e, dataset, n)
     if problem is None:
-        problem = complete(PROBLEMS.build(e.problem, **_of_rows(e, dataset)), e.dtype)
+        problem = complete(PROBLEMS.build(e.specs["problem"], **_of_rows(e, dataset)), e.dtype)
         with blame(f"problem {e.problem}"):
             for row in _telling_rows(dataset):
                 check(problem, dataset.X[row], dataset.y[row])
@@ -255,28 +294,42 @@ def build(
         raise ValueError(
             f"--m {e.m} is more than the d={problem.d} parameters: choose m <= {problem.d}"
         )
+    compression, supplied = e.specs["compression"], {"dtype": e.wire, "seed": e.seed}
     wires: dict[int, Wire] = {
-        m: COMPRESSORS.build(
-            e.compression, length=message_length(problem.d, m), dtype=e.wire, seed=e.seed
-        )
-        for m in books
+        m: COMPRESSORS.build(compression, length=message_length(problem.d, m), **supplied)
+        for m in ensembles
     }
-    if wires[e.m].remembers and (changes := _what_changes(e, books)):
+    if wires[e.m].remembers and (changes := _what_changes(e, ensembles)):
         raise ValueError(
             f"--compression {e.compression} adds what it left out to the next message, which means "
             f"nothing when the code changes in every iteration, as with {changes}: give "
             "feedback=false, or a code that stays the same"
         )
     schemes = {
-        m: _scheme(e, codes, wires[m], switched=len(books) > 1) for m, codes in books.items()
+        m: _scheme(e, codes, wires[m], switched=len(ensembles) > 1)
+        for m, codes in ensembles.items()
     }
     used = ("encoding", "problem", "stragglers", "compression")
     own = e.own
     contents = [(name, getattr(e, name), own[name].sha256) for name in used if name in own]
     run = Run(e, Shared(problem, schemes, stragglers, sampling, recipes, contents), dataset)
-    _ = run.switch  # refuses impossible options
+    _ = run.switch, run.target  # refuse impossible options
+    if e.remembers:
+        _check_memory(run)
     _try_out(run)
     return run
+
+
+def _check_memory(run: Run) -> None:
+    """Refuse a memory that does not fit in that of this machine."""
+    problem, numbers = run.shared.problem, run.layout.numbers
+    needed, free = numbers * problem.dtype.itemsize, environment.free_memory()
+    if needed > free:
+        raise ValueError(
+            f"--memory {run.experiment.memory} keeps {numbers:,} numbers, {needed / 1e6:,.0f} MB, "
+            f"but {free / 1e6:,.0f} MB are free: choose a code with fewer subsets, or one that "
+            "stays the same"
+        )
 
 
 def _telling_rows(dataset: Dataset) -> list[slice]:
@@ -321,7 +374,7 @@ def _try_out(run: Run) -> None:
             shared.stragglers.delays(0)
     if "wait" in own:
         with trying("wait"):
-            rule, code = run.rule, shared.codes.code(0)
+            rule, code = run.rule, shared.codes.at(0)
             rule.begin(code)
             nobody, elapsed = np.zeros(code.n, dtype=np.bool_), 0.0
             while 0 < (left := rule.remaining(nobody, elapsed)) < math.inf:
@@ -339,22 +392,33 @@ def _try_out(run: Run) -> None:
 
 def _every_m(e: Experiment) -> range:
     """Return every m that the run may use."""
-    return range(e.m if SWITCHES.parse(e.switch).name == "never" else 1, e.m + 1)
+    return range(1 if _switched(e) else e.m, e.m + 1)
 
 
-def _code_book(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> CodeBook:
+def _switched(e: Experiment) -> bool:
+    """Say whether m may change from iteration to iteration."""
+    return SWITCHES[e.specs["switch"].name].promises.changes
+
+
+def _codes(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> Ensemble:
     """Return the codes of one m, if there are any and the decoder serves them."""
     try:
-        codes = CodeBook.build(
-            A, m, ENCODINGS.parse(e.encoding), e.seed, relabel=e.relabel, odds=stragglers.odds
+        codes = Ensemble(
+            A,
+            m,
+            e.specs["encoding"],
+            stragglers.odds,
+            e.seed,
+            relabel=e.relabel,
+            assignment=e.specs["assignment"],
         )
         everybody = np.ones(A.shape[1], dtype=np.bool_)
-        if DECODERS[DECODERS.parse(e.decoder).name].own:
+        if DECODERS[e.specs["decoder"].name].own:
             with blame(f"decoder {e.decoder}"):
-                _decoder(e, codes)(codes.code(0), everybody)
-                _decoder(e, codes)(codes.code(0), ~everybody)
+                _decoder(e, codes)(codes.at(0), everybody)
+                _decoder(e, codes)(codes.at(0), ~everybody)
         else:
-            _decoder(e, codes)(codes.code(0), everybody)
+            _decoder(e, codes)(codes.at(0), everybody)
     except ValueError as error:
         if m == e.m:
             raise
@@ -362,49 +426,58 @@ def _code_book(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -
     return codes
 
 
-def _what_changes(e: Experiment, books: Mapping[int, CodeBook]) -> str:
+def _what_changes(e: Experiment, ensembles: Mapping[int, Ensemble]) -> str:
     """Return the setting that gives every iteration another code; empty if none does."""
-    if len(books) > 1:
+    if len(ensembles) > 1:
         return f"--switch {e.switch}"
-    if books[e.m].changes:
+    if ensembles[e.m].changes:
         return f"--encoding {e.encoding}"
     return "--relabel" if e.relabel else ""
 
 
-def _decoder(e: Experiment, codes: CodeBook) -> Decoder:
-    decode = decoder(e.decoder, codes.A.shape[1], redrawn=codes.changes, wire=e.wire)
-    return ByOriginal(decode) if codes.relabel else decode
+def _decoder(e: Experiment, codes: Ensemble) -> Decoder:
+    """Return what decodes: made once for a code that stays the same, or for any."""
+    spec = e.specs["decoder"]
+    if codes.original is None:
+        return decoder(spec, codes.n, e.wire)
+    decode = decoder_of(codes.original, spec, e.wire)
+    return ByOriginal(decode) if codes.relabel else always(decode)
 
 
-def _scheme(e: Experiment, codes: CodeBook, wire: Wire, *, switched: bool) -> Scheme:
+def _scheme(e: Experiment, codes: Ensemble, wire: Wire, *, switched: bool) -> Scheme:
     """Return what belongs to one m; its mean loss only if m may change."""
     plain = _shrinkage(codes, 0.0) if switched else None
     loss = None if plain is None else 1 - plain
     return Scheme(codes, wire, _decoder(e, codes), _alpha(e, codes, plain), loss)
 
 
-def _shrinkage(codes: CodeBook, eps: float) -> Array:
+def _shrinkage(codes: Ensemble, eps: float) -> Array:
     """Return alpha, (n + 1,): without a ridge it is 1 - E Err_S / (m k)."""
-    return alpha(codes.draw, codes.m, seeds.generator(codes.seed, seeds.MONTE_CARLO), eps=eps)
+    rng = seeds.generator(codes.seed, seeds.MONTE_CARLO)
+    fixed = codes.fixed
+    return alpha(codes.draw if fixed is None else lambda _: fixed, codes.m, rng, eps=eps)
 
 
-def _alpha(e: Experiment, codes: CodeBook, plain: Array | None) -> Array:
+def _alpha(e: Experiment, codes: Ensemble, plain: Array | None) -> Array:
     """Measure alpha for every number of stragglers: E[B_S R] = alpha_s F (paper, section 5).
 
     `plain` is alpha of plain least squares, where it is known.
     """
-    eps = ridge_of(e.decoder, e.wire)
-    own = DECODERS[DECODERS.parse(e.decoder).name]
+    eps = ridge_of(e.specs["decoder"], e.wire)
+    own = DECODERS[e.specs["decoder"].name]
     promise = own if eps is None else ENCODINGS[codes.encoding.name]
     promised = promise.promises.unbiased or codes.relabel
     if eps is not None and codes.fixed is not None:
-        promised = promised or unbiased(codes.code(0))  # a symmetry of A and B together
-    if e.rescale == "none" or not promised:
+        promised = promised or unbiased(codes.at(0))  # a symmetry of A and B together
+    if e.rescale == "none" or e.remembers or not promised:
         return np.ones(codes.A.shape[1] + 1)
     if eps is not None:
         values = plain if plain is not None and not eps else _shrinkage(codes, eps)
     else:
-        rng = seeds.generator(e.seed, seeds.MONTE_CARLO)
-        values = decoder_alpha(codes.code(0), _decoder(e, codes), rng, sets=50)
+        rng, code = seeds.generator(e.seed, seeds.MONTE_CARLO), codes.at(0)
+        decode = _decoder(e, codes)
+        if codes.changes:
+            decode = always(decoder_of(code, e.specs["decoder"], e.wire))
+        values = decoder_alpha(code, decode, rng, sets=50)
     # with everybody late the decoded gradient is zero, whatever it is divided by
     return np.where(values > 1e-9, values, 1.0)

@@ -93,7 +93,7 @@ def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Call
     i, problem, codes = world.rank - 1, shared.problem, shared.codes
     ends = (world, problem.d, problem.dtype, shared.wires)
     worker: training.Worker | reporting.PartWorker
-    if codes.reported:
+    if codes.partial:
         worker = reporting.PartWorker(i, problem, rows, codes.m, shared.sampling)
     else:
         worker = training.Worker(i, problem, rows, shared.schemes, shared.sampling)

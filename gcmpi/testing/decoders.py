@@ -144,7 +144,7 @@ def _labelled(codes: Any) -> list[Labelled]:
 def _decode(own: Own, code: Code) -> Decode:
     """Return the decoder as the library calls it: with a code and survivors."""
     if own.spec is not None:
-        return decoders.decoder(own.spec, code.n, redrawn=True)
+        return decoders.decoder(own.spec, code.n)
     if {"code", "survivors"} & own.takes:
         return lambda code, survivors: own(code=code, survivors=survivors, wire="float64")
     made = own(wire="float64")

@@ -12,8 +12,8 @@ from gcmpi.arrays import Array, BoolArray
 from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import Code, message_length
-from gcmpi.codes.codebook import CodeBook
 from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.learning import Problem
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.registry import REGISTRIES, OwnPartError
@@ -44,7 +44,7 @@ class Scheme:
         The mean of Err_S / (m k) with s stragglers; None where m never changes.
     """
 
-    codes: CodeBook
+    codes: Ensemble
     wire: Any
     decoder: Decoder
     alpha: Array
@@ -151,7 +151,7 @@ class Shared:
         self.__dict__.update(state)
 
     @property
-    def codes(self) -> CodeBook:
+    def codes(self) -> Ensemble:
         """The codes of the largest m, that of the experiment."""
         return self.schemes[max(self.schemes)].codes
 

@@ -33,7 +33,7 @@ class Switch(Protocol):
         ...
 
 
-@SWITCHES.register("never")
+@SWITCHES.register("never", changes=False)
 class Never:
     """The same m in all iterations."""
 

@@ -22,14 +22,14 @@ from gcmpi.cluster.waiting import Fastest
 from gcmpi.cluster.whole import requests
 from gcmpi.cluster.wire import Dense
 from gcmpi.codes.code import combine, encode
-from gcmpi.codes.codebook import CodeBook
+from gcmpi.codes.ensemble import Ensemble
 from gcmpi.registry import Spec
 
 WORLD = World()
 N = WORLD.size - 1
 M = 2
 SIGNALS = Path(os.environ["GCMPI_SIGNALS"])
-CODES = CodeBook.build(np.ones((N, N), dtype=np.uint8), M, Spec("partial-stragglers"), 0)
+CODES = Ensemble(np.ones((N, N), dtype=np.uint8), M, Spec("partial-stragglers"))
 I = WORLD.rank - 1  # noqa: E741
 
 pytestmark = pytest.mark.mpi(min_size=4)
@@ -80,7 +80,7 @@ class Exchange:
         """Do an iteration, and decode what the reports promise."""
         self.rule, self.to_pass = rule, self.patience
         replies = self.mpi.exchange(t, M, np.full(self.d, float(t)), self)
-        code = CODES.code(t, replies.done.finished)
+        code = CODES.at(t, replies.done.finished)
         R = code.decode(replies.survivors)
         G = gradients(t, self.d)
         parts = np.zeros((M, N, -(-self.d // M)))

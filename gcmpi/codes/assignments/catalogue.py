@@ -23,7 +23,7 @@ class Entry:
     spec
         How to name it: ``projective-plane:order=5``.
     n, k, delta, gamma
-        Workers, subsets, computation load, replication factor.
+        Workers, subsets, computation load, replication factor of the subset that is held least.
     vertex_transitive
         Whether its automorphisms act transitively on workers.
     """

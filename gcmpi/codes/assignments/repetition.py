@@ -29,6 +29,13 @@ def _identity(n: int, delta: int | None) -> Iterator[Size]:  # noqa: ARG001
     yield Size({"n": n}, n, 1)
 
 
+def _groups(n: int, delta: int | None) -> Iterator[Size]:
+    """List groups of at least about sqrt(n) workers, the replication of a projective plane."""
+    if delta in (None, 1):
+        c = max(1, n // (math.isqrt(n - 1) + 1))
+        yield Size({"n": n, "c": c}, c, 1)
+
+
 @ASSIGNMENTS.register(
     "cyclic",
     {"n": 5, "delta": 2},
@@ -104,10 +111,45 @@ def fractional_repetition(n: int, delta: int) -> AnyArray:
     if delta < 1 or n % delta:
         raise ValueError(
             f"fractional-repetition needs delta a divisor of n, not n={n}, delta={delta}; "
-            f"{nearby('delta', delta, lambda v: n % v == 0)}"
+            f"{nearby('delta', delta, lambda v: n % v == 0)}, or groups:n={n},c="
+            f"{min(n, max(1, round(n / max(delta, 1))))}, which exists for every n and c"
         )
     group = np.arange(n) // delta
     A: AnyArray = (group[:, None] == group[None, :]).astype(np.uint8)
+    return A
+
+
+@ASSIGNMENTS.register("groups", {"n": 7, "c": 3}, {"n": 6, "c": 2}, irregular=True, sizes=_groups)
+def groups(n: int, c: int) -> AnyArray:
+    """Balanced groups: worker i holds subset i mod c alone, for every n and every c <= n.
+
+    The c groups have floor(n / c) or ceil(n / c) workers and equal shares of the data, so that a
+    worker holds 1/c of the data. No code on as many copies of the data has a smaller mean error
+    than ``--encoding frame`` on these groups (`gcmpi.bounds.load_bound`). Workers that follow one
+    another are in different groups, so that workers of one host usually are too.
+
+    Parameters
+    ----------
+    n
+        Workers.
+    c
+        Groups, and as many subsets; 1 to n.
+
+    Returns
+    -------
+    A : (c, n) uint8, delta = 1, gamma = n / c rounded down or up
+
+    Raises
+    ------
+    ValueError
+        If c is not in 1..n.
+    """
+    if not 1 <= c <= n:
+        raise ValueError(
+            f"groups needs 1 <= c <= n, not n={n}, c={c}; {nearby('c', c, lambda v: 1 <= v <= n)}"
+        )
+    subset, worker = np.ogrid[:c, :n]
+    A: AnyArray = (worker % c == subset).astype(np.uint8)
     return A
 
 

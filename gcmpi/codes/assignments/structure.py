@@ -48,19 +48,42 @@ def groups(part: str, A: AnyArray) -> IntArray:
     ValueError
         If two workers share some of their subsets but not all, or a worker has none.
     """
-    n = A.shape[1]
     # a subset of each worker; it is the same one for the workers of a group
     _, start, group = np.unique(A.argmax(axis=0), return_index=True, return_inverse=True)
     held = A[:, start]  # by each group's first worker
     if (held.sum(axis=1, dtype=np.intp) != 1).any() or (A != held[:, group]).any():
-        load = _load(A)
-        near = min((d for d in range(1, n + 1) if n % d == 0), key=lambda d: abs(d - load))
+        n = A.shape[1]
         raise ValueError(
-            f"{part} needs workers in groups that hold the same subsets: "
-            f"--assignment fractional-repetition:n={n},delta={near}"
+            f"{part} needs workers in groups that hold the same subsets: --assignment groups:n={n},"
+            f"c={max(1, n // max(1, round(float(A.sum(axis=1, dtype=np.intp).mean()))))}, or "
+            "fractional-repetition, whose groups have equal sizes"
         )
     numbers: IntArray = np.argsort(np.argsort(start))[group]
     return numbers
+
+
+def components(A: AnyArray) -> IntArray:
+    """Return the component of each worker, (n,), numbered from 0.
+
+    Two workers are in one component if they share a subset, or each does with workers of one
+    component: least squares decodes every component by itself.
+
+    Parameters
+    ----------
+    A : (k, n)
+        Assignment matrix, every subset on a worker.
+    """
+    subset, worker = np.nonzero(A)  # ordered by subset
+    first = np.searchsorted(subset, np.arange(A.shape[0]))
+    label = np.arange(A.shape[1])
+    while True:
+        least = np.minimum.reduceat(label[worker], first)[subset]
+        better = label.copy()
+        np.minimum.at(better, worker, least)
+        better = better[better]  # the least worker known to the least worker known
+        if np.array_equal(better, label):
+            return np.unique(label, return_inverse=True)[1]
+        label = better
 
 
 def design(part: str, A: AnyArray) -> tuple[int, int]:

@@ -1,20 +1,23 @@
 """Decoders by name: least squares for every code, and what each source proposes.
 
 One function is one decoder: ``(code, survivors, options...) -> R (n, m)`` with zero rows for
-stragglers. The fixed ones refuse codes they do not serve, and are made for a code once with
-``made(code, options...)``, for many sets of survivors. Their error ||B R - F||_F^2 is
-`Code.residual` of R, at least Err_S.
+stragglers. The fixed ones refuse codes they do not serve. Their error ||B R - F||_F^2 is
+`Code.residual` of R, at least Err_S. `decoder` serves another code in every call, `decoder_of` is
+made for one code and many sets of survivors.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
+from gcmpi.codes.code import Code
 from gcmpi.codes.decoders.equal_weights import bibd, expander, one_step, plain_sum
 from gcmpi.codes.decoders.exact import block, first_of_group, vandermonde
 from gcmpi.codes.decoders.graph import graph
 from gcmpi.codes.decoders.least_squares import (
     Decoder,
+    Downdate,
+    always,
     auto,
     auto_eps,
     decoder_for,
@@ -22,14 +25,16 @@ from gcmpi.codes.decoders.least_squares import (
     ridge,
     ridge_eps,
 )
-from gcmpi.codes.decoders.made import Kept, Maker
+from gcmpi.codes.decoders.made import Decode, Maker
 from gcmpi.formats import WireType
 from gcmpi.registry import DECODERS, Spec
 
 __all__ = [
+    "always",
     "bibd",
     "block",
     "decoder",
+    "decoder_of",
     "expander",
     "first_of_group",
     "graph",
@@ -65,17 +70,15 @@ def ridge_of(spec: Spec | str, wire: WireType = "float32") -> float | None:
     return None if optimal is None else optimal(wire, **spec.options)
 
 
-def decoder(spec: Spec | str, n: int, *, redrawn: bool, wire: WireType = "float32") -> Decoder:
-    """Return a new decoder for a code of n workers.
+def decoder(spec: Spec | str, n: int, wire: WireType = "float32") -> Decoder:
+    """Return a new decoder for codes of n workers, another code in every call.
 
     Parameters
     ----------
     spec
-        Its name and options. Of the optimal ones it is the fastest: `decoding.decoder_for`.
+        Its name and options. Of the optimal ones it is the fastest: `least_squares.decoder_for`.
     n
         The number of workers.
-    redrawn
-        Whether B changes in every iteration.
     wire
         The type of the messages.
 
@@ -87,29 +90,58 @@ def decoder(spec: Spec | str, n: int, *, redrawn: bool, wire: WireType = "float3
     spec = DECODERS.parse(spec) if isinstance(spec, str) else spec
     eps = ridge_of(spec, wire)
     if eps is not None:
-        return decoder_for(n, redrawn=redrawn, eps=eps)
+        return decoder_for(n, eps=eps)
+    any_code: Decoder
     if DECODERS[spec.name].own:
-        own: Decoder = DECODERS.build(spec, wire=wire)
-        return own
-    return plain(spec)
+        any_code = DECODERS.build(spec, wire=wire)
+    else:
+        any_code = partial(DECODERS[spec.name].function, **spec.options)
+    return any_code
 
 
-def plain(spec: Spec | str) -> Decoder:
-    """Return a new decoder of this package as its function is, for any code and without shortcuts.
+def decoder_of(code: Code, spec: Spec | str, wire: WireType = "float32") -> Decode:
+    """Return a new decoder of one code, which reads from the code once what it needs.
 
     Parameters
     ----------
+    code
+        The code.
     spec
-        Its name and options.
+        Name and options of the decoder. For the optimal ones it is `least_squares.Downdate`.
+    wire
+        The type of the messages.
 
     Raises
     ------
     ValueError
-        If there is no such decoder or option.
+        If there is no such decoder or option, or it does not serve the code.
+    """
+    spec = DECODERS.parse(spec) if isinstance(spec, str) else spec
+    eps = ridge_of(spec, wire)
+    if eps is not None:
+        return Downdate(code, eps=eps)
+    if DECODERS[spec.name].own:
+        return partial(DECODERS.build(spec, wire=wire), code)
+    return plain(code, spec)
+
+
+def plain(code: Code, spec: Spec | str) -> Decode:
+    """Return a new decoder of one code as its function in this package is, without shortcuts.
+
+    Parameters
+    ----------
+    code
+        The code.
+    spec
+        Name and options of the decoder.
+
+    Raises
+    ------
+    ValueError
+        If there is no such decoder or option, or it does not serve the code.
     """
     spec = DECODERS.parse(spec) if isinstance(spec, str) else spec
     function = DECODERS[spec.name].function
     if isinstance(function, Maker):
-        return Kept(lambda code: function.made(code, **spec.options))
-    same: Decoder = partial(function, **spec.options)
-    return same
+        return function.made(code, **spec.options)
+    return partial(function, code, **spec.options)

@@ -2,8 +2,8 @@
 
 All decoders here give the least-squares R of the paper, ``argmin ||B R - F||_F`` with zero rows
 for stragglers, or with a ridge the one that is best for noisy messages, see `ridge`; they differ
-in what they may assume and so in what they cost. Choose with `decoder_for`; `sparse_least_squares`
-serves codes too large for a dense `Code`.
+in what they may assume and so in what they cost. `Downdate` is made for one code; `decoder_for`
+chooses among those for any code; `sparse_least_squares` serves codes too large for a dense `Code`.
 
 With G = B'B, H = G^-1, P = B'F and X = H P (the decoding matrix when nobody straggles), the
 decoding matrix without the stragglers T is the downdate ``X - H[:, T] H[T, T]^-1 X[T]``: an
@@ -22,8 +22,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.codes.assignments.structure import components
 from gcmpi.codes.code import Code
-from gcmpi.codes.decoders.made import Kept
+from gcmpi.codes.decoders.components import ByComponent
+from gcmpi.codes.decoders.made import Decode
 from gcmpi.formats import NOISE_POWER, SHORT, WireType
 from gcmpi.registry import called_by_name
 
@@ -37,6 +39,16 @@ class Decoder(Protocol):
 
     def __call__(self, code: Code, survivors: BoolArray) -> Array:
         """Return R, with zero rows for stragglers."""
+
+
+def always(decode: Decode) -> Decoder:
+    """Return a decoder for callers that have one code only, the one that `decode` was made for."""
+
+    def decoder(code: Code, survivors: BoolArray) -> Array:
+        del code
+        return decode(survivors)
+
+    return decoder
 
 
 def complete(made: object) -> Decoder:
@@ -69,20 +81,16 @@ def complete(made: object) -> Decoder:
     return decode
 
 
-def decoder_for(n: int, *, redrawn: bool, eps: float = 0.0) -> Decoder:
-    """Return the fastest decoder for a code of n workers.
+def decoder_for(n: int, *, eps: float = 0.0) -> Decoder:
+    """Return the fastest decoder for codes of n workers whose B is another one in every call.
 
     Parameters
     ----------
     n
         The number of workers.
-    redrawn
-        Whether B changes in every iteration.
     eps
-        That of a ridge; 0 for none.
+        Of a ridge; 0 for none.
     """
-    if not redrawn:
-        return Downdate(eps=eps)
     if n > SMALL:
         return NormalEquations(eps)
     return partial(ridge, eps=eps) if eps else least_squares
@@ -93,36 +101,35 @@ def least_squares(code: Code, survivors: BoolArray) -> Array:
     return code.decode(survivors)
 
 
-class Downdate(Kept):
-    """Least squares for a code that stays the same from call to call.
+class Downdate:
+    """Least squares for one code.
 
-    B'B is inverted once per code; a call costs O(s^3 + n s m) for s stragglers. The answers for
-    the last `keep` survivor sets are remembered; they are read-only.
+    B'B is inverted once; a call costs O(s^3 + n s m) for s stragglers. Where workers share no
+    subset with the others, as in groups, R is solved for by `ByComponent`. The answers for the
+    last `keep` survivor sets are remembered; they are read-only.
 
     Parameters
     ----------
+    code
+        The code.
     keep
         How many decoding matrices to remember.
     eps
-        That of a ridge; 0 for none.
+        Of a ridge; 0 for none.
     """
 
-    def __init__(self, keep: int = 64, eps: float = 0.0) -> None:
-        super().__init__(partial(_Downdated, keep=keep, eps=eps))
-
-
-class _Downdated:
-    """`Downdate` of one code."""
-
-    def __init__(self, code: Code, keep: int, eps: float) -> None:
-        self._code, self._keep, self._eps = code, keep, eps
+    def __init__(self, code: Code, keep: int = 64, eps: float = 0.0) -> None:
+        self._code, self._keep, self._solve = code, keep, _solver(code, eps)
         self._known: dict[bytes, Array] = {}
-        wide = code.n > code.m * code.k and not eps
-        self._H = None if wide else _ridged_inverse(code.B.T @ code.B, eps)
-        if self._H is not None:
-            self._X = self._H @ (code.B.T @ code.target)
 
     def __call__(self, survivors: BoolArray) -> Array:
+        """Return R (n, m).
+
+        Raises
+        ------
+        ValueError
+            If `survivors` is not a boolean array of shape (n,).
+        """
         survivors = self._code.check_survivors(survivors)
         key = survivors.tobytes()
         R = self._known.pop(key, None)
@@ -134,7 +141,23 @@ class _Downdated:
             del self._known[next(iter(self._known))]
         return R
 
-    def _solve(self, survivors: BoolArray) -> Array:
+
+def _solver(code: Code, eps: float) -> Decode:
+    """Return the fastest least squares for many sets of survivors of one code."""
+    return ByComponent(code, eps) if components(code.A).any() else _Downdated(code, eps)
+
+
+class _Downdated:
+    """`Downdate` of one code whose workers are all in one component."""
+
+    def __init__(self, code: Code, eps: float) -> None:
+        self._code, self._eps = code, eps
+        wide = code.n > code.m * code.k and not eps
+        self._H = None if wide else _ridged_inverse(code.B.T @ code.B, eps)
+        if self._H is not None:
+            self._X = self._H @ (code.B.T @ code.target)
+
+    def __call__(self, survivors: BoolArray) -> Array:
         if self._H is None:
             return _by_factorisation(self._code, survivors, self._eps)
         T = np.flatnonzero(~survivors)
@@ -154,12 +177,14 @@ class NormalEquations:
     Parameters
     ----------
     eps
-        That of a ridge; 0 for none.
+        Of a ridge; 0 for none.
     """
 
     def __init__(self, eps: float = 0.0) -> None:
         self._eps = eps
         self._A: AnyArray | None = None
+        self._AA: Array | None = None
+        self._several = False
 
     def __call__(self, code: Code, survivors: BoolArray) -> Array:
         """Return R (n, m).
@@ -170,6 +195,8 @@ class NormalEquations:
             If `survivors` is not a boolean array of shape (n,).
         """
         survivors = code.check_survivors(survivors)
+        if self._splits(code):
+            return ByComponent(code, self._eps)(survivors)
         R = np.zeros((code.n, code.m))
         if not survivors.any():
             return R
@@ -180,15 +207,21 @@ class NormalEquations:
         R[survivors] = H @ P[survivors]
         return R
 
+    def _splits(self, code: Code) -> bool:
+        """Say whether there are several components; remember the assignment that was asked for."""
+        if self._A is None or not np.array_equal(self._A, code.A):
+            self._A, self._AA = code.A, None
+            self._several = bool(components(code.A).any())
+        return self._several
+
     def _gram(self, code: Code) -> Array:
         D = equal_weights(code)
         if D is None:
             G: Array = code.B.T @ code.B
             return G
-        if self._A is None or not np.array_equal(self._A, code.A):
-            self._A = code.A
+        if self._AA is None:
             A = code.A.astype(np.float64)
-            self._AA: Array = A.T @ A
+            self._AA = A.T @ A
         return self._AA * (D.T @ D)
 
 
@@ -352,6 +385,36 @@ def inverse(G: Array, worst: float = MAX_CONDITION) -> Array | None:
         return None
     symmetric: Array = (H + H.T) / (2 * scale[:, None] * scale)
     return symmetric
+
+
+def pseudo_inverse(B: Array, eps: float = 0.0) -> Array:
+    """Return B^+ (s, r) of columns that are scaled to norm 1, and scaled back.
+
+    What `least_squares` and `ridge` multiply F by. B B^+ is the orthogonal projection on the range
+    of B when eps is 0.
+
+    Parameters
+    ----------
+    B : (r, s)
+        Columns of an encoding matrix.
+    eps
+        That of a ridge; 0 for none.
+    """
+    norms = np.linalg.norm(B, axis=0)
+    norms = np.where(norms > 0, norms, 1.0)
+    T = B / norms
+    wide = T.shape[1] > T.shape[0]
+    G = T @ T.T if wide else T.T @ T
+    H = inverse(G + eps * np.eye(len(G)))
+    if H is None:
+        U, sigma, Vt = np.linalg.svd(T, full_matrices=False)
+        small = max(T.shape) * np.finfo(np.float64).eps * sigma.max(initial=0.0)
+        weight = np.where(sigma > small, sigma / np.where(sigma > 0, sigma**2 + eps, 1.0), 0.0)
+        X = (Vt.T * weight) @ U.T
+    else:
+        X = T.T @ H if wide else H @ T.T
+    inverted: Array = X / norms[:, None]
+    return inverted
 
 
 def sparse_least_squares(B: Any, m: int, survivors: BoolArray, tolerance: float = 1e-12) -> Array:

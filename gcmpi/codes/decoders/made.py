@@ -48,23 +48,3 @@ class Maker:
             If the decoder does not serve the code, or `survivors` is not a boolean array (n,).
         """
         return self.made(code, **options)(survivors)
-
-
-class Kept:
-    """Makes a decoder when it first sees a code, and keeps it until it sees another code.
-
-    Parameters
-    ----------
-    make
-        Returns the decoder of a code.
-    """
-
-    def __init__(self, make: Callable[[Code], Decode]) -> None:
-        self._make = make
-        self._made: tuple[Code, Decode] | None = None
-
-    def __call__(self, code: Code, survivors: BoolArray) -> Array:
-        """Return R (n, m), with zero rows for stragglers."""
-        if self._made is None or self._made[0] is not code:
-            self._made = code, self._make(code)
-        return self._made[1](survivors)

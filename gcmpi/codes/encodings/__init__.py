@@ -24,6 +24,7 @@ from gcmpi.codes.encodings.exact import (
 )
 from gcmpi.codes.encodings.hadamard import random_hadamard
 from gcmpi.codes.encodings.harmonic import harmonic
+from gcmpi.codes.encodings.one_vector import frame
 from gcmpi.codes.encodings.partial import partial_stragglers
 from gcmpi.codes.encodings.rank_one import weighted_rank_one
 from gcmpi.codes.encodings.trained import exact_trained
@@ -41,6 +42,7 @@ __all__ = [
     "exact_trained",
     "expander_code",
     "fractional_repetition",
+    "frame",
     "gaussian_exact",
     "graph_code",
     "harmonic",

@@ -164,7 +164,7 @@ def block_mds(A: AnyArray, m: int) -> Array:
     Parameters
     ----------
     A : (k, n)
-        The assignment ``fractional-repetition``, groups of at least m workers.
+        The assignment ``groups`` or ``fractional-repetition``, groups of at least m workers.
     m
         Communication reduction factor.
 

@@ -9,13 +9,13 @@ from gcmpi.codes.encodings.frames import Holders, largest_t
 from gcmpi.registry import ENCODINGS
 
 
-@ENCODINGS.register("partial-stragglers", exact=True, reported=True)
+@ENCODINGS.register("partial-stragglers", exact=True, partial=True)
 def partial_stragglers(
     A: AnyArray, m: int, rng: np.random.Generator, finished: AnyArray | None = None
 ) -> Array:
     """Partial stragglers: a second message from what each worker has finished, late ones too.
 
-    R (n, m) is Gaussian and known to the server. When it stops waiting, workers report which
+    R (n, m) is Gaussian and known to the server. When it stops waiting, workers say which
     subsets they have finished; S_j are the workers that finished subset j. The server answers
     with the coefficients B_j = R(S_j)^+, the dual frame (see `gcmpi.encodings.frames`) of R on the
     finished pairs, and each worker sends its one combination of what it has. If every subset was

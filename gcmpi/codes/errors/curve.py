@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from gcmpi.codes.code import Code
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors.engine import ErrorEngine
 from gcmpi.codes.errors.sampling import Progress, Source, Summary, sample, sample_from
-from gcmpi.promises import LeastSquaresTheorem, SetTheorem
+from gcmpi.promises import LeastSquaresTheorem, SetTheorem, Stated
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,7 @@ def curve(
 
 def _over_sets(code: Ensemble) -> tuple[str, Callable[[np.random.Generator], Source]] | None:
     """Return the name of a bound that depends on the set, and what makes its source."""
-    declared = code.part.promises.theorems
-    theorem = next((x for x in declared if isinstance(x, LeastSquaresTheorem | SetTheorem)), None)
+    theorem = next((x for x in code.part.promises.theorems if _covers(x, code)), None)
     if theorem is None:
         return None
     name = f"{theorem.name}, mean over the sets"
@@ -137,6 +137,17 @@ def _over_sets(code: Ensemble) -> tuple[str, Callable[[np.random.Generator], Sou
     options = theorems.taken(theorem.problem, theorems.options_of(code.encoding))
     same = LeastSquaresBound(*theorem.problem(code.A, code.m, **options), code.m)
     return name, lambda _: same
+
+
+def _covers(theorem: Stated, code: Ensemble) -> TypeGuard[SetTheorem | LeastSquaresTheorem]:
+    """Say whether a theorem is about every set of a code's survivors."""
+    if isinstance(theorem, SetTheorem):
+        try:
+            theorem.bound(code.at(0).B, code.m, np.ones(code.n, dtype=np.bool_))
+        except ValueError:
+            return False
+        return True
+    return isinstance(theorem, LeastSquaresTheorem)
 
 
 class LeastSquaresBound:

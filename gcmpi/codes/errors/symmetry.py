@@ -15,12 +15,12 @@ def unbiased(code: Code) -> bool:
 
     So it is for m <= 2 if the code is exact when nobody straggles and b_(j+1, i+1) = Q b_(j, i)
     for all subsets and workers, Q a rotation of the m parts, up to one sign where the
-    workers close to a ring; alpha is 1 - E Err_S / (m k). The proof is Theorem 3 of docs/codes.md.
-    False means that this theorem does not say so.
+    workers close to a ring; alpha is 1 - E Err_S / (m k). Theorem 3 of docs/designs.md has the
+    proof. False means that this theorem does not say so.
     """
     m, k, n = code.m, code.k, code.n
     norms = np.linalg.norm(code.B, axis=0)
-    if m > 2 or not norms.all() or code.error(np.ones(n, dtype=np.bool_)) > SAME * m * k:
+    if m > 2 or not norms.all():
         return False
     blocks = (code.B / norms).reshape(m, k, n)
     moved = np.roll(blocks, (-1, -1), axis=(1, 2)).reshape(m, k, n)
@@ -32,4 +32,6 @@ def unbiased(code: Code) -> bool:
         return False
     last = Q @ blocks[:, :, -1]
     closes = min(np.abs(across - last).max(), np.abs(across + last).max())
-    return bool(np.abs(inside - Q @ before).max() < SAME and closes < SAME)
+    if max(np.abs(inside - Q @ before).max(), closes) >= SAME:
+        return False
+    return code.error(np.ones(n, dtype=np.bool_)) <= SAME * m * k

@@ -39,12 +39,12 @@ class Choice(Ensemble):
         if m < 1:
             raise ValueError(f"m must be at least 1, not {m}")
         first, second = ASSIGNMENTS.parse(assignment), ENCODINGS.parse(encoding)
+        A = ASSIGNMENTS.build(first)
         model = odds = None
         if stragglers is not None and stragglers[:1].isalpha():
             model = STRAGGLERS.parse(stragglers)
-            n = ASSIGNMENTS.build(first).shape[1]
-            odds = STRAGGLERS.build(model, n=n, seed=0).odds
-        return cls(first, m, second, odds, model=model)
+            odds = STRAGGLERS.build(model, n=A.shape[1], seed=0).odds
+        return cls(A, m, second, odds, assignment=first, model=model)
 
     def survivors(self, sets: int, seed: int) -> BoolArray:
         """Return who answers in the first iterations of the model, (sets, n).

@@ -43,8 +43,8 @@ def show(options: argparse.Namespace) -> None:
     promises = ENCODINGS[choice.encoding.name].promises
     transitive = ASSIGNMENTS[choice.assignment.name].promises.vertex_transitive
     made = "redrawn in every iteration" if promises.redrawn else "the same in all iterations"
-    if promises.reported:
-        made = "made of what workers report to have finished; here: everything"
+    if promises.partial:
+        made = "made of what workers have finished; here: everything"
     reach = f"s = {code.gamma - m}, any stragglers"
     sigma = np.linalg.svd(B, compute_uv=False)
     rank = int(np.linalg.matrix_rank(B))
@@ -266,8 +266,8 @@ def _choice(options: argparse.Namespace, stragglers: str | None = None) -> Choic
 
 
 def _fixed_before(choice: Choice) -> Choice:
-    """Refuse a code that is made anew of what workers report."""
-    if ENCODINGS[choice.encoding.name].promises.reported:
+    """Refuse a code that is made anew of what workers have finished."""
+    if choice.partial:
         raise ValueError(
             f"{choice.encoding} is made of what workers have finished when the server stops, so "
             "that no straggler set alone says what is lost: it is the sum over the subsets of "

@@ -11,7 +11,7 @@ import numpy as np
 from gcmpi import seeds
 from gcmpi.arrays import Array
 from gcmpi.codes.code import Code
-from gcmpi.codes.decoders import plain
+from gcmpi.codes.decoders import always, plain
 from gcmpi.codes.errors import WIRES, Rounding, rounding
 from gcmpi.commands.codes.arguments import Choice
 from gcmpi.commands.codes.output import Progress, new_figure, print_json, save, table
@@ -105,7 +105,7 @@ def _measure(choice: Choice, seed: int, sets: int) -> Iterator[Row]:
     for name in dict.fromkeys(("least-squares", own)):
         rng = seeds.generator(seed, seeds.MONTE_CARLO)  # the same sets for both
         # least squares itself, without the shortcuts that `decoders.decoder` may choose
-        yield Row(choice, name, s, rounding(code, plain(name), s, rng, sets=sets))
+        yield Row(choice, name, s, rounding(code, always(plain(code, name)), s, rng, sets=sets))
 
 
 def _print(options: argparse.Namespace, rows: Sequence[Row]) -> None:

@@ -44,8 +44,8 @@ class Coefficients(NamedTuple):
     column: AnyArray
 
 
-class Question(NamedTuple):
-    """The server asks a worker something between two iterations; the transport knows what."""
+class Call(NamedTuple):
+    """The server calls between two iterations: it asks something in another way than by notes."""
 
 
 class End(NamedTuple):
@@ -111,16 +111,7 @@ class Answer(NamedTuple):
 
 
 Note = (
-    Parameters
-    | Request
-    | Coefficients
-    | Question
-    | End
-    | Silence
-    | Finished
-    | Bye
-    | Message
-    | Answer
+    Parameters | Request | Coefficients | Call | End | Silence | Finished | Bye | Message | Answer
 )
 
 

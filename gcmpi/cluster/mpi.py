@@ -39,13 +39,13 @@ from gcmpi.arrays import AnyArray
 from gcmpi.cluster.messages import (
     Answer,
     Bye,
+    Call,
     Coefficients,
     End,
     Finished,
     Message,
     Note,
     Parameters,
-    Question,
     Replies,
     Request,
     Silence,
@@ -227,7 +227,8 @@ class MpiMailbox:
         self._outbox: list[Buffer | None] = [None] * self.n
         self._expects = [False] * self.n
         # the last note as it travels: one that goes to many workers is laid out once
-        self._last: tuple[Note, Buffer] = (End(), self._header(STOP, 0))
+        self._nothing: tuple[Note, Buffer] = (End(), self._header(STOP, 0))
+        self._last: tuple[Note, Buffer] = self._nothing
         self._pause = SERVER_SLEEP[0]
         self._burst = _progress_calls()
 
@@ -270,8 +271,7 @@ class MpiMailbox:
 
     def stop(self) -> list[Any]:
         """Send STOP to everyone, busy or not; returns the requests."""
-        self._last = End(), self._header(STOP, 0)
-        stop = self._last[1].elements
+        stop = self._nothing[1].elements
         return [self._comm.Isend(stop, dest=i + 1, tag=DATA_TAG) for i in range(self.n)]
 
     def free(self) -> None:
@@ -309,6 +309,7 @@ class MpiMailbox:
     def _laid_out(self, note: Note) -> Buffer:
         """Return a note as it travels, a snapshot; made anew only if it is not the last one."""
         if note is not self._last[0]:
+            self._last = self._nothing  # let go of it before there is another
             self._last = note, self._lay_out(note)
         return self._last[1]
 
@@ -430,7 +431,7 @@ class MpiLink:
         How many numbers a note to the worker may have, if they may be more than d.
     asked
         Says whether the server asks something under another tag, as `World.asked` does: that is a
-        `Question`.
+        `Call`.
     """
 
     def __init__(
@@ -495,7 +496,7 @@ class MpiLink:
                     return [(0, note)]
                 return self.wait(seconds)
             if forever and self._asked():
-                return [(0, Question())]
+                return [(0, Call())]
             if not forever and (left := give_up - self.now) < pause:
                 if left <= 0:
                     return []

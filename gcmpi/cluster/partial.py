@@ -253,7 +253,7 @@ class PartialWorker:
 
     @property
     def kept(self) -> dict[str, float]:
-        """What it remembers, the numbers of gradients and of an owed message aside."""
+        """Where it is in its work, and when it goes on."""
         return {
             "stage": self._stage,
             "t": self._t,
@@ -266,7 +266,7 @@ class PartialWorker:
         }
 
     def restore(self, kept: Mapping[str, float]) -> None:
-        """Go on with what was `kept`: what is owed comes late, and its numbers are not missed."""
+        """Go on with what was `kept`."""
         self._stage, self._t, self._m = int(kept["stage"]), int(kept["t"]), int(kept["m"])
         self._finished, self._asked = int(kept["finished"]), bool(kept["asked"])
         self._computed, self._share = float(kept["computed"]), float(kept["share"])

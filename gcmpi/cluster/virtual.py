@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,152 +30,104 @@ from gcmpi.cluster.messages import (
 from gcmpi.cluster.partial import PartialWorker
 from gcmpi.cluster.stragglers import StragglerModel, Unit
 from gcmpi.cluster.waiting import StopRule
-from gcmpi.cluster.whole import MakeServer, WholeServer, WholeWorker
+from gcmpi.cluster.whole import Half, MakeServer, WholeServer, WholeWorker
 from gcmpi.cluster.wire import Wire, remembered, restore
 from gcmpi.formats import storage
 from gcmpi.stateful import Arrays, need
 
+UNREAD: AnyArray = np.zeros(0)
+"""In place of numbers that nobody has read yet."""
 
-class VirtualWorker(Protocol):
-    """A worker on the virtual clock: its half of a protocol, and what computes its messages.
+
+class VirtualWorker(NamedTuple):
+    """A worker on the virtual clock.
 
     Attributes
     ----------
-    due
-        When it does something next.
-    kept
-        What it remembers from event to event, by name.
+    half
+        What it does when, with messages without numbers.
+    numbers
+        Returns the coded vector of one of its messages, of the message and theta.
     """
 
-    @property
-    def due(self) -> float: ...  # noqa: D102
-    @property
-    def kept(self) -> dict[str, float]: ...  # noqa: D102
-
-    def take(self, note: Note, now: float) -> None:
-        """Take a note of the server."""
-        ...
-
-    def wake(self, now: float) -> Note | None:
-        """Do what is due; return what the server is to get, if anything."""
-        ...
-
-    def numbers(self, message: Message, theta: AnyArray) -> AnyArray:
-        """Return the coded vector of a message."""
-        ...
-
-    def restore(self, kept: Mapping[str, float]) -> None:
-        """Go on with what was `kept`."""
-        ...
+    half: Half
+    numbers: Callable[[Message, AnyArray], AnyArray]
 
 
-class VirtualWholeWorker:
-    """A worker that sends whole answers.
+def whole_worker(
+    i: int,
+    answer: Callable[[int, int, AnyArray], Message],
+    stragglers: StragglerModel,
+    compute_seconds: float,
+) -> VirtualWorker:
+    """Return worker i, which sends whole answers.
 
     Parameters
     ----------
-    i
-        The worker.
     answer
-        Returns its message of (t, m, theta).
-    stragglers
-        The delays.
+        Returns its message, of (t, m, theta).
     compute_seconds
         How long it computes.
     """
+    half = _Computing(i, stragglers, compute_seconds)
+    return VirtualWorker(half, lambda message, theta: answer(message.t, message.m, theta).y)
 
-    def __init__(
-        self,
-        i: int,
-        answer: Callable[[int, int, AnyArray], Message],
-        stragglers: StragglerModel,
-        compute_seconds: float,
-    ) -> None:
-        self._half = WholeWorker(i, stragglers)
-        self._answer, self._seconds = answer, compute_seconds
-        self.wake, self.restore = self._half.wake, self._half.restore
 
-    @property
-    def due(self) -> float:
-        """When it does something next."""
-        return self._half.due
+class _Computing(WholeWorker):
+    """The half of a worker that computes for a fixed time."""
 
-    @property
-    def kept(self) -> dict[str, float]:
-        """What it remembers from event to event, by name."""
-        return self._half.kept
+    def __init__(self, i: int, stragglers: StragglerModel, seconds: float) -> None:
+        super().__init__(i, stragglers)
+        self._seconds = seconds
 
     def take(self, note: Note, now: float) -> None:
-        """Take parameters, which are answered after the computation and the delay."""
-        wanted = self._half.take(note, now)
+        """Take a note; answer parameters after the computation and the delay."""
+        wanted = super().take(note, now)
         if isinstance(wanted, Parameters):
             message = Message(wanted.t, wanted.m, UNREAD, self._seconds, 0.0)
-            self._half.computed(message, now + self._seconds)
-
-    def numbers(self, message: Message, theta: AnyArray) -> AnyArray:
-        """Return the coded vector of a message."""
-        return self._answer(message.t, message.m, theta).y
+            self.computed(message, now + self._seconds)
 
 
-class VirtualPartialWorker:
-    """A worker that computes one subset gradient after the other.
+def partial_worker(
+    i: int,
+    load: int,
+    message: Callable[[int, AnyArray, AnyArray], AnyArray],
+    stragglers: StragglerModel,
+    compute_seconds: float,
+) -> VirtualWorker:
+    """Return worker i, which computes one subset gradient after the other.
 
     Parameters
     ----------
-    i
-        The worker.
     load
         How many subsets it holds.
     message
-        Returns its coded vector of (t, theta, coefficients).
-    stragglers
-        The delays.
+        Returns its coded vector, of (t, theta, coefficients).
     compute_seconds
         How long it computes all of its subsets.
     """
+    hands = _Hands(load, compute_seconds)
+    half = PartialWorker(i, stragglers, hands)
+    return VirtualWorker(half, lambda sent, theta: message(sent.t, theta, hands.coefficients))
 
-    def __init__(
-        self,
-        i: int,
-        load: int,
-        message: Callable[[int, AnyArray, AnyArray], AnyArray],
-        stragglers: StragglerModel,
-        compute_seconds: float,
-    ) -> None:
-        self.load, self._message, self._seconds = load, message, compute_seconds
-        self._coefficients = UNREAD
-        self._half = PartialWorker(i, stragglers, self)
-        self.take, self.wake, self.restore = self._half.take, self._half.wake, self._half.restore
 
-    @property
-    def due(self) -> float:
-        """When it does something next."""
-        return self._half.due
+class _Hands:
+    """Computations that take their time, and happen when a message is read."""
 
-    @property
-    def kept(self) -> dict[str, float]:
-        """What it remembers from event to event, by name."""
-        return self._half.kept
+    def __init__(self, load: int, seconds: float) -> None:
+        self.load, self._seconds, self.coefficients = load, seconds, UNREAD
 
     def begin(self, parameters: Parameters) -> None:
-        """Do nothing: gradients are computed when the message is read."""
+        """Do nothing."""
 
     def compute(self, position: int) -> float:
         """Return how long a subset takes."""
         return self._seconds / self.load
 
     def encode(self, coefficients: AnyArray) -> tuple[AnyArray, float]:
-        """Keep the coefficients until the message is read; that takes no time."""
-        self._coefficients = coefficients
+        """Keep the coefficients, in no time."""
+        self.coefficients = coefficients
         return UNREAD, 0.0
-
-    def numbers(self, message: Message, theta: AnyArray) -> AnyArray:
-        """Return the coded vector of a message."""
-        return self._message(message.t, theta, self._coefficients)
-
-
-UNREAD: AnyArray = np.zeros(0)
-"""In place of numbers that nobody has read yet."""
 
 
 class VirtualMailbox:
@@ -187,18 +139,14 @@ class VirtualMailbox:
         Worker 0 to n - 1.
     wires
         How their coded vectors travel, by m, one each: a wire may remember what it left out.
-    dtype
-        The type of the parameters.
     """
 
     def __init__(
-        self,
-        workers: Sequence[VirtualWorker],
-        wires: Sequence[Mapping[int, Wire]],
-        dtype: Any,
+        self, workers: Sequence[VirtualWorker], wires: Sequence[Mapping[int, Wire]]
     ) -> None:
         self.now = 0.0
-        self._workers, self._wires, self._dtype = workers, wires, np.dtype(dtype)
+        self._wires, self._numbers = wires, [worker.numbers for worker in workers]
+        self._halves = [worker.half for worker in workers]
         self._sent = {m: np.zeros(w.elements, storage(w.dtype)) for m, w in wires[0].items()}
         self._due = np.full(len(workers), math.inf)
         self._order = np.arange(len(workers))
@@ -206,14 +154,14 @@ class VirtualMailbox:
 
     def begin(self, t: int) -> None:
         """Draw the order in which notes of iteration t come that are due at the same time."""
-        self._order = np.random.default_rng(t).permutation(len(self._workers))
+        self._order = np.random.default_rng(t).permutation(len(self._halves))
 
     def post(self, i: int, note: Note) -> bool:
         """Give worker i a note at once."""
         if isinstance(note, Parameters):
             self._newest = note
-        self._workers[i].take(note, self.now)
-        self._due[i] = self._workers[i].due
+        self._halves[i].take(note, self.now)
+        self._due[i] = self._halves[i].due
         return True
 
     def wait(self, seconds: float) -> list[tuple[int, Note]]:
@@ -226,8 +174,8 @@ class VirtualMailbox:
             self.now += seconds
             return []
         self.now = max(self.now, due)
-        note = self._workers[i].wake(self.now)
-        self._due[i] = self._workers[i].due
+        note = self._halves[i].wake(self.now)
+        self._due[i] = self._halves[i].due
         if note is None:
             return []
         return [(i, self._arrived(i, note) if isinstance(note, Message) else note)]
@@ -241,7 +189,7 @@ class VirtualMailbox:
     @property
     def kept(self) -> dict[str, AnyArray]:
         """The clock, and what each worker remembers from event to event."""
-        found = [worker.kept for worker in self._workers]
+        found = [half.kept for half in self._halves]
         return {
             "now": np.array(self.now),
             **{name: np.array([kept[name] for kept in found]) for name in found[0]},
@@ -249,12 +197,12 @@ class VirtualMailbox:
 
     def restore(self, arrays: Arrays) -> None:
         """Go on with what was `kept`."""
-        names = tuple(self._workers[0].kept)
+        names = tuple(self._halves[0].kept)
         need(arrays, ("now", *names), "the exchange on a virtual clock")
         self.now = float(arrays["now"])
-        for i, worker in enumerate(self._workers):
-            worker.restore({name: arrays[name][i].item() for name in names})
-            self._due[i] = worker.due
+        for i, half in enumerate(self._halves):
+            half.restore({name: arrays[name][i].item() for name in names})
+            self._due[i] = half.due
 
     def _arrived(self, i: int, message: Message) -> Answer:
         """Return a message as the server sees it."""
@@ -266,7 +214,7 @@ class VirtualMailbox:
             if parameters is None or parameters.t != message.t:
                 raise RuntimeError(f"the parameters of iteration {message.t} are not kept")
             wire, sent = self._wires[i][message.m], self._sent[message.m]
-            y = self._workers[i].numbers(message, parameters.theta)
+            y = self._numbers[i](message, parameters.theta)
             scale = wire.pack(y, message.t, i, sent)
             wire.unpack(sent, scale, message.t, i, out)
 
@@ -295,7 +243,7 @@ class SimulatedExchange:
         dtype: Any,
         server: MakeServer = WholeServer,
     ) -> None:
-        self._mailbox = VirtualMailbox(workers, wires, dtype)
+        self._mailbox = VirtualMailbox(workers, wires)
         self._server = server(self._mailbox, len(workers), wires[0], dtype)
         self._by_owner = {f"worker{i}": by_m for i, by_m in enumerate(wires)}
 

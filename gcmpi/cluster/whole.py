@@ -24,13 +24,13 @@ from gcmpi.arrays import AnyArray, Array, IntArray
 from gcmpi.cluster.messages import (
     Answer,
     Bye,
+    Call,
     End,
     Finished,
     Mailbox,
     Message,
     Note,
     Parameters,
-    Question,
     Replies,
     ServerMailbox,
     Silence,
@@ -220,12 +220,21 @@ class Half(Protocol):
     due: float
     over: bool
 
-    def take(self, note: Note, now: float) -> Parameters | Question | None:
+    def take(self, note: Note, now: float) -> Parameters | Call | None:
         """Take a note; return it if somebody else has to do something about it."""
         ...
 
     def wake(self, now: float) -> Note | None:
         """Do what is due; return what the server is to get, if anything."""
+        ...
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """What it remembers from one event to the next, numbers of messages aside."""
+        ...
+
+    def restore(self, kept: Mapping[str, float]) -> None:
+        """Go on with what was `kept`: what is owed comes late, and its numbers are not missed."""
         ...
 
 
@@ -252,7 +261,7 @@ class WholeWorker:
         self._delay = 0.0
         self._message: Message | None = None
 
-    def take(self, note: Note, now: float) -> Parameters | Question | None:
+    def take(self, note: Note, now: float) -> Parameters | Call | None:
         """Take a note.
 
         Returns
@@ -261,7 +270,7 @@ class WholeWorker:
             Parameters whose message is to be handed to `computed`, a question to be answered, or
             nothing.
         """
-        if isinstance(note, Question):
+        if isinstance(note, Call):
             return note
         if isinstance(note, End):
             self.over = True
@@ -290,16 +299,16 @@ class WholeWorker:
 
     @property
     def kept(self) -> dict[str, float]:
-        """What it remembers, the numbers of an owed message aside."""
+        """What is owed, and when."""
         return {"owes": self.owes, "m": self.m, "due": self.due}
 
     def restore(self, kept: Mapping[str, float]) -> None:
-        """Go on with what was `kept`: what is owed comes late, and its numbers are not missed."""
+        """Go on with what was `kept`."""
         self.owes, self.m, self.due = int(kept["owes"]), int(kept["m"]), float(kept["due"])
         self._message = Message(self.owes, self.m, np.zeros(0), np.nan, np.nan, np.nan)
 
 
-def requests(mailbox: Mailbox, half: Half) -> Iterator[Parameters | Question]:
+def requests(mailbox: Mailbox, half: Half) -> Iterator[Parameters | Call]:
     """Let a worker take part until the run is over; yields what somebody else has to answer.
 
     A note goes before what is due: the end of the run, or a request, is seen in time.

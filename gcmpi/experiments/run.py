@@ -19,9 +19,8 @@ from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.cluster.virtual import (
     LastDelays,
     SimulatedExchange,
-    VirtualPartialWorker,
-    VirtualWholeWorker,
-    VirtualWorker,
+    partial_worker,
+    whole_worker,
 )
 from gcmpi.cluster.waiting import StopRule
 from gcmpi.cluster.whole import MakeServer, WholeServer
@@ -212,13 +211,12 @@ class Run:
         wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
         timing = LastDelays(s.stragglers), compute_seconds
         shards = enumerate(self.shards())
-        workers: list[VirtualWorker]
         if s.codes.partial:
             parts = [PartWorker(i, s.problem, rows, s.codes.m, s.sampling) for i, rows in shards]
-            workers = [VirtualPartialWorker(p.i, p.load, p.message, *timing) for p in parts]
+            workers = [partial_worker(p.i, p.load, p.message, *timing) for p in parts]
         else:
             wholes = [Worker(i, s.problem, rows, s.schemes, s.sampling) for i, rows in shards]
-            workers = [VirtualWholeWorker(w.i, w.answer, *timing) for w in wholes]
+            workers = [whole_worker(w.i, w.answer, *timing) for w in wholes]
         return SimulatedExchange(workers, wires, s.problem.dtype, server(s.codes))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from gcmpi import environment
 from gcmpi.arrays import AnyArray
-from gcmpi.cluster.messages import Question as Asked
+from gcmpi.cluster.messages import Call
 from gcmpi.cluster.whole import WholeWorker, requests
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.questions import Question
@@ -70,7 +70,7 @@ class Turns:
         """Yield the steps of iterations and audits."""
         link, half = desk.link(), desk.half()
         for wanted in requests(link, half):
-            if isinstance(wanted, Asked):
+            if isinstance(wanted, Call):
                 step, found = desk.audit(self._world.question())
                 yield from self._turn(step)
                 self._world.answer(found())

@@ -40,6 +40,11 @@ class Experiment:
     decoder
         How the server combines what came: optimally for messages of that type (auto), or by plain
         least-squares, or as a source proposes.
+    hosts
+        Who holds what, so that holders of a subset do not share a host: the number of hosts, which
+        ranks fill one after the other; ``auto``, the hosts of the run; ``odds``, where workers are
+        known to straggle with different probabilities; ``off``; or the column of the assignment
+        that each worker holds, joined by +, as a run that is replayed has it.
     relabel
         Whether workers and subsets swap roles at random in every iteration, which makes any fixed
         code on a circulant assignment unbiased for workers that are late equally often.
@@ -78,6 +83,7 @@ class Experiment:
     m: int = 2
     switch: str = "never"
     decoder: str = "auto"
+    hosts: str = "off"
     relabel: bool = False
     problem: str = "mlp"
     dataset: str = "mnist-10k"
@@ -139,6 +145,24 @@ class Experiment:
             )
         if self.warmup < 0:
             raise ValueError(f"warmup must be at least 0, not {self.warmup}")
+        self._check_hosts()
+
+    def _check_hosts(self) -> None:
+        if self.hosts == "off":
+            return
+        if self.hosts not in ("auto", "odds") and not all(
+            number.isdecimal() for number in self.hosts.split("+")
+        ):
+            raise ValueError(
+                "--hosts must be off, a number of hosts, auto (the hosts of the run), odds (by how "
+                f"often workers straggle) or the column of each worker joined by +, not "
+                f"{self.hosts!r}"
+            )
+        if self.relabel:
+            raise ValueError(
+                f"--hosts {self.hosts:.20} places workers for the whole run, and --relabel gives "
+                "them new names in every iteration: leave one of them out"
+            )
 
     def _take(self, code: Ensemble | Code) -> None:
         """Use an ensemble's assignment, encoding and m."""
@@ -258,8 +282,9 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
                 f"{flag(name)} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
             )
         return value
-    if name == "batch" and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)  # a fraction is a number in TOML
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if name in ("batch", "hosts") and numeric:
+        return str(value)  # a fraction, or a number of hosts, is a number in TOML
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]

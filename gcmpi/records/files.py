@@ -225,6 +225,9 @@ def _write_code(group: Any, description: Description, columns: Mapping[str, AnyA
     group.attrs["seed"] = str(codes.seed)
     subset, worker = _scale(group, "subset", np.arange(k)), _scale(group, "worker", np.arange(n))
     _dataset(group, "A", codes.A, "assignment matrix", scales=(subset, worker))
+    if codes.placement is not None:
+        placed = "the column of the assignment that the worker holds"
+        _dataset(group, "placement", codes.placement, placed, scales=(worker,))
     if codes.fixed is not None:
         coded_row = _scale(group, "coded_row", np.arange(codes.m * k))
         _dataset(group, "B", codes.fixed, "encoding matrix", scales=(coded_row, worker))
@@ -299,6 +302,8 @@ class RunFile:
         Where it was started, and the same of every resume.
     loads : (n,)
         How many subsets each worker holds.
+    placement : (n,) or None
+        The column of the assignment that each worker holds, where it is not its own.
     """
 
     experiment: str
@@ -312,6 +317,7 @@ class RunFile:
     environment: Mapping[str, str]
     resumed: tuple[Mapping[str, str], ...]
     own: Mapping[str, Source]
+    placement: IntArray | None = None
 
     @property
     def command(self) -> str:
@@ -391,6 +397,7 @@ def read(path: Path) -> RunFile:
                     for number in range(1, len(surroundings) + 1)
                 ),
                 _read_own(file),
+                file["code/placement"][()] if "placement" in file["code"] else None,
             )
     except (OSError, KeyError) as error:
         raise ValueError(f"cannot read run file {path}: {words(error, path)}") from error

@@ -165,6 +165,12 @@ def test_the_placement_is_in_the_run_file_and_a_replay_takes_it_from_there(tmp_p
     assert len(plain["loss"]) == 8
 
 
+def test_a_code_that_is_placed_is_used_as_it_is():
+    code = Ensemble("groups:n=5,c=2", 2, "frame", placement=[4, 3, 2, 1, 0])
+    run = simulate(Experiment(code=code, **SMALL))
+    assert run.experiment.hosts == "4+3+2+1+0"
+
+
 def test_a_resumed_run_keeps_its_placement(tmp_path):
     e = Experiment(assignment="graph:n=8,c=2,r=2", encoding="frame", hosts="3", **SMALL)
     whole = simulate(e.change({"iterations": 12}))

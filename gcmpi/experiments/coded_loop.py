@@ -36,6 +36,7 @@ from gcmpi.learning.batches import Sampling
 from gcmpi.records import RunFile
 from gcmpi.registry import DATASETS, ENCODINGS, PROBLEMS, Spec
 from gcmpi.sentences import words
+from gcmpi.training.memory import AUTO
 
 YOURS = {
     "problem": "the loop that you write is the problem",
@@ -46,7 +47,7 @@ YOURS = {
 
 
 class CodedLoop:
-    """Coded training in a loop of one's own: ``mpirun -n RANKS python mine.py``.
+    """Coded training in a loop of your own: ``mpirun -n RANKS python mine.py``.
 
     Every rank runs the script and makes the same loop. On the server, `serve` trains: it holds the
     parameters and the optimizer and needs numpy alone. On a worker, the loop yields a `Step` for
@@ -114,10 +115,15 @@ class CodedLoop:
             if name in settings:
                 raise ValueError(f"a CodedLoop has no setting {name}: {instead}")
         e = self.experiment = _experiment(rows, code, settings)
+        if e.memory == AUTO:
+            raise ValueError(
+                "a CodedLoop does not know how many rows its steps take, as memory=auto needs: "
+                "give memory=1 for all rows, or about the part of them that a step takes"
+            )
         if ENCODINGS[e.specs["encoding"].name].promises.partial:
             raise ValueError(
-                f"a CodedLoop cannot use {e.encoding}: its workers report after every subset, and "
-                "a loop answers when it is through all of them; choose another encoding"
+                f"a CodedLoop cannot use {e.encoding}: the server asks workers for what they have "
+                "finished, and a loop answers after all of its subsets; choose another encoding"
             )
         A = assignment_matrix(e)
         k, n = A.shape

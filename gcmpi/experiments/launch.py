@@ -336,15 +336,18 @@ def conduct(
         run.alpha,
         surroundings,
         e.own,
+        run.target,
     )
     record, state = recording.Record(run.A.shape[1]), run.start
     if earlier is not None:
         description = description.resume(earlier)
         record = recording.Record(run.A.shape[1], earlier.columns)
         state = going_on.start(run, earlier, exchange)
+    watched = exchange if interrupt is None else WatchedExchange(exchange, interrupt)
+    parts = run.moving(watched)
     recorder = RunRecorder(
         run,
-        exchange,
+        parts,
         description,
         record,
         state,
@@ -352,9 +355,8 @@ def conduct(
         observer=observer,
         interrupt=interrupt,
     )
-    watched = exchange if interrupt is None else WatchedExchange(exchange, interrupt)
     try:
-        train(run, watched, state, recorder)
+        train(run, parts, state, recorder)
     except Interrupted:
         pass  # saved below, as after any other interruption
     except BaseException:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gcmpi import seeds
+from gcmpi import environment, seeds
 from gcmpi.arrays import AnyArray, Array, IntArray
 from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.cluster.virtual import SimulatedExchange
@@ -22,20 +22,22 @@ from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
 from gcmpi.codes.decoders import always, decoder, decoder_of, ridge_of
 from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.codes.encodings.search import store
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
 from gcmpi.codes.placement import consecutive, place
 from gcmpi.codes.relabelling import ByOriginal
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.formats import storage
+from gcmpi.formats import NOISE_POWER, storage
 from gcmpi.importing import blame
 from gcmpi.learning import Dataset, Problem, datasets, in_memory, load
 from gcmpi.learning.batches import Sampling
 from gcmpi.learning.gradients import check
 from gcmpi.learning.optimizers import Optimizer
+from gcmpi.learning.optimum import optimum
 from gcmpi.learning.problem import complete
 from gcmpi.records import RunFile
-from gcmpi.records.figures import Figures, figures
+from gcmpi.records.figures import Figures, Target, figures
 from gcmpi.registry import (
     ASSIGNMENTS,
     COMPRESSORS,
@@ -61,6 +63,7 @@ from gcmpi.training import (
     audit,
     shard,
 )
+from gcmpi.training.memory import AUTO, LEAST, Estimate, Layout, Memory, Nothing
 from gcmpi.training.partial import PartWorker
 from gcmpi.training.switching import Switch
 
@@ -110,7 +113,7 @@ class Run:
 
     def moving(self, exchange: Exchange) -> Moving:
         """Return new parts that remember nothing yet, and the exchange."""
-        return Moving(self.optimizer, self.switch, self.rule, exchange)
+        return Moving(self.optimizer, self.switch, self.rule, exchange, self.memory)
 
     @property
     def switch(self) -> Switch:
@@ -127,6 +130,32 @@ class Run:
         return rule
 
     @property
+    def memory(self) -> Memory:
+        """A new memory of subset gradients; nothing is ever in it for ``memory=0``."""
+        e = self.experiment
+        if not e.remembers:
+            return Nothing()
+        eps = max(ridge_of(e.specs["decoder"], e.wire) or 0.0, NOISE_POWER[e.wire])
+        return Estimate(self.layout, self.eta, self.shared.problem.dtype, eps)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What a server with memory keeps."""
+        ensembles = {m: scheme.codes for m, scheme in self.schemes.items()}
+        return Layout.of(ensembles, self.shared.problem.d)
+
+    @property
+    def eta(self) -> float:
+        """How much of what is new is believed."""
+        e = self.experiment
+        if e.memory != AUTO:
+            return float(e.memory)
+        rows = len(self.dataset.X)
+        slices = datasets.partition(rows, len(self.A))
+        used = sum(self.shared.sampling.size(part.stop - part.start) for part in slices)
+        return max(used / rows, LEAST)
+
+    @property
     def optimizer(self) -> Optimizer:
         """A new optimizer."""
         optimizer: Optimizer = OPTIMIZERS.build(self.experiment.specs["optimizer"])
@@ -139,7 +168,16 @@ class Run:
 
     def figures(self, columns: Mapping[str, AnyArray]) -> Figures:
         """Return what these columns of a run file come to."""
-        return figures(columns, self.load, self.experiment.target_accuracy)
+        return figures(columns, self.load, self.target)
+
+    @cached_property
+    def target(self) -> Target:
+        """What ends the run early; finds the optimum where the target is measured from it."""
+        e = self.experiment
+        if not e.target_excess:
+            return Target(e.target_accuracy, e.target_loss)
+        found = optimum(self.shared.problem, self.dataset, e.problem, store.directory())
+        return Target(loss=found.loss * (1 + e.target_excess), optimum=found.loss)
 
     @cached_property
     def auditor(self) -> Auditor:
@@ -270,9 +308,23 @@ def build(
     own = e.own
     contents = [(name, getattr(e, name), own[name].sha256) for name in used if name in own]
     run = Run(e, Shared(problem, schemes, stragglers, sampling, recipes, contents), dataset)
-    _ = run.switch  # refuses impossible options
+    _ = run.switch, run.target  # refuse impossible options
+    if e.remembers:
+        _check_memory(run)
     _try_out(run)
     return run
+
+
+def _check_memory(run: Run) -> None:
+    """Refuse a memory that does not fit in that of this machine."""
+    problem, numbers = run.shared.problem, run.layout.numbers
+    needed, free = numbers * problem.dtype.itemsize, environment.free_memory()
+    if needed > free:
+        raise ValueError(
+            f"--memory {run.experiment.memory} keeps {numbers:,} numbers, {needed / 1e6:,.0f} MB, "
+            f"but {free / 1e6:,.0f} MB are free: choose a code with fewer subsets, or one that "
+            "stays the same"
+        )
 
 
 def _telling_rows(dataset: Dataset) -> list[slice]:
@@ -443,7 +495,7 @@ def _alpha(e: Experiment, codes: Ensemble, plain: Array | None) -> Array:
     promised = promise.promises.unbiased or codes.relabel
     if eps is not None and codes.fixed is not None:
         promised = promised or unbiased(codes.at(0))  # a symmetry of A and B together
-    if e.rescale == "none" or not promised:
+    if e.rescale == "none" or e.remembers or not promised:
         return np.ones(codes.A.shape[1] + 1)
     if eps is not None:
         values = plain if plain is not None and not eps else _shrinkage(codes, eps)

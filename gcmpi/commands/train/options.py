@@ -82,6 +82,7 @@ def _add_code(group: argparse._ArgumentGroup) -> None:
         help="swap roles in every iteration: unbiased codes on circulant assignments, "
         "for workers that are late equally often",
     )
+    add("--memory", metavar="ETA", help="0, or remember gradients: 1, less for mini-batches, auto")
     add("--rescale", metavar="HOW", help="alpha (divide by the mean shrinkage) or none")
 
 
@@ -117,6 +118,13 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     add("--seed", metavar="SEED", help="of data split, parameters, codes and stragglers")
     add("--audit-every", metavar="T", help="iterations between audits (untimed)")
     add("--target-accuracy", metavar="A", help="stop when an audit finds this test accuracy")
+    add("--target-loss", metavar="L", help="stop when an audit finds this training loss")
+    add(
+        "--target-excess",
+        metavar="E",
+        help="stop at a training loss of (1 + E) times the smallest, which is found before the run "
+        "(problems with l2=)",
+    )
     add(
         "--set",
         metavar="KEY=VALUE",
@@ -176,9 +184,10 @@ class Request:
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "switch", "decoder", "hosts", "relabel", "problem",
+    "assignment", "encoding", "m", "switch", "decoder", "hosts", "memory", "relabel", "problem",
     "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire",
-    "compression", "seed", "rescale", "audit_every", "target_accuracy",
+    "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
+    "target_excess",
 )  # fmt: skip
 
 

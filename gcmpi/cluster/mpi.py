@@ -29,7 +29,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import mpi4py
@@ -70,7 +70,7 @@ STOP, REQUEST, COEFFICIENTS, SHOW, TAKE = -1, -2, -3, -10, -11
 """Kinds of notes to a worker, in place of the iteration of parameters."""
 GRACE = 5.0
 """Seconds to wait for workers in the middle of a computation when an iteration is given up."""
-DATA_TAG, SETUP_TAG, QUESTION_TAG = 7, 8, 9
+DATA_TAG, SETUP_TAG, QUESTION_TAG, HOST_TAG = 7, 8, 9, 10
 
 ABORT_PATIENCE = 0.3
 """Seconds before all ranks are ended: MPICH's launcher may lose what a rank has just said."""
@@ -86,6 +86,14 @@ class World:
         self.rank = self.comm.rank
         self.size = self.comm.size
         self._burst = _progress_calls()
+        if self.rank:
+            self.comm.send(MPI.Get_processor_name(), dest=0, tag=HOST_TAG)
+
+    @cached_property
+    def hosts(self) -> list[str]:
+        """The host of each rank, as MPI calls it; for rank 0, which waits for all ranks."""
+        told = (self.comm.recv(source=rank, tag=HOST_TAG) for rank in range(1, self.size))
+        return [MPI.Get_processor_name(), *told]
 
     @property
     def library(self) -> str:

@@ -81,7 +81,7 @@ def simulate(
     """
     with environment.single_blas_thread():
         path, earlier = files(output, overwrite, resume, e)
-        run = build(e, assignment_matrix(e))
+        run = build(e, assignment_matrix(e), earlier=earlier)
         exchange = run.simulate()
         if earlier is not None:
             going_on.check(run, earlier, exchange)
@@ -221,7 +221,8 @@ def lead(
     with _refusing(world):
         A = assignment_matrix(e)
         check_ranks(e, A.shape[1], world.size)
-        run = build(e, A) if built is None else built
+        hosts = world.hosts[1:]
+        run = build(e, A, hosts=hosts, earlier=earlier) if built is None else built
         if earlier is not None:
             going_on.check(run, earlier)
         shared = run.shared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gcmpi import environment, seeds
-from gcmpi.arrays import AnyArray, Array
+from gcmpi.arrays import AnyArray, Array, IntArray
 from gcmpi.cluster.partial import PartialServer
 from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.cluster.virtual import (
@@ -31,6 +31,7 @@ from gcmpi.codes.decoders.least_squares import Decoder
 from gcmpi.codes.encodings.search import store
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
+from gcmpi.codes.placement import consecutive, place
 from gcmpi.codes.relabelling import ByOriginal
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.formats import NOISE_POWER, storage
@@ -41,6 +42,7 @@ from gcmpi.learning.gradients import check
 from gcmpi.learning.optimizers import Optimizer
 from gcmpi.learning.optimum import optimum
 from gcmpi.learning.problem import complete
+from gcmpi.records import RunFile
 from gcmpi.records.figures import Figures, Target, figures
 from gcmpi.registry import (
     ASSIGNMENTS,
@@ -246,11 +248,17 @@ def build(
     *,
     problem: Problem | None = None,
     dataset: Dataset | None = None,
+    hosts: Sequence[str] = (),
+    earlier: RunFile | None = None,
 ) -> Run:
     """Build the parts of an experiment whose assignment matrix is A.
 
     Parameters
     ----------
+    hosts
+        The host of each worker, for ``hosts = auto``; all are on one host unless given.
+    earlier
+        A run to go on with: workers hold what they held.
     problem, dataset
         Used in place of the experiment's, which are then neither built nor tried; a `problem` is
         complete, and pickled for the workers.
@@ -267,7 +275,8 @@ def build(
         raise ValueError(
             f"--switch {e.switch} chooses among m = 1 to --m: give --m 2 or more, not {e.m}"
         )
-    ensembles = {m: _codes(e, A, m, stragglers) for m in _every_m(e)}
+    columns = earlier.placement if earlier else _placement(e, A, stragglers.odds, hosts)
+    ensembles = {m: _codes(e, A, m, stragglers, columns) for m in _every_m(e)}
     if len(ensembles) > 1 and ensembles[e.m].partial:
         raise ValueError(
             f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
@@ -398,7 +407,37 @@ def _switched(e: Experiment) -> bool:
     return SWITCHES[e.specs["switch"].name].promises.changes
 
 
-def _codes(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> Ensemble:
+def _placement(
+    e: Experiment, A: AnyArray, odds: Array | None, hosts: Sequence[str]
+) -> IntArray | None:
+    """Return the column of A that each worker holds, or None where it is its own."""
+    n = A.shape[1]
+    if e.hosts == "off":
+        return None
+    if "+" in e.hosts:
+        return np.array(e.hosts.split("+"), dtype=np.intp)
+    if e.hosts == "odds":
+        if odds is None:
+            raise ValueError(
+                "--hosts odds needs stragglers whose probabilities are known, as bernoulli or "
+                f"markov with rates=, not --stragglers {e.stragglers}"
+            )
+        return place(A, e.m, odds=odds)
+    if e.hosts == "auto":
+        names = list(hosts) or ["here"] * n
+        on = np.array([names.index(name) for name in names])
+    else:
+        on = consecutive(n, int(e.hosts))
+    return place(A, e.m, hosts=on, odds=odds)
+
+
+def _codes(
+    e: Experiment,
+    A: AnyArray,
+    m: int,
+    stragglers: StragglerModel,
+    placement: IntArray | None,
+) -> Ensemble:
     """Return the codes of one m, if there are any and the decoder serves them."""
     try:
         codes = Ensemble(
@@ -409,6 +448,7 @@ def _codes(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> En
             e.seed,
             relabel=e.relabel,
             assignment=e.specs["assignment"],
+            placement=placement,
         )
         everybody = np.ones(A.shape[1], dtype=np.bool_)
         if DECODERS[e.specs["decoder"].name].own:

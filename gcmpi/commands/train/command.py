@@ -103,7 +103,8 @@ def run_without_mpi(argv: list[str]) -> int:
         from gcmpi.records import TakenError
 
         request = options.read_request(argv)
-        run = build(request.experiment, assignment_matrix(request.experiment))
+        e, earlier = request.experiment, request.earlier
+        run = build(e, assignment_matrix(e), earlier=earlier)
         exchange = run.simulate()
         if request.earlier is not None:
             resume.check(run, request.earlier, exchange)

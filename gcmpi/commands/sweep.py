@@ -133,7 +133,7 @@ class Job:
         settings = [f"--set={name}={value}" for name, value in changed.items()]
         start = [] if self.simulated else shlex.split(launcher.format(ranks=self.ranks))
         train = [sys.executable, "-m", "gcmpi.train", "--overwrite", f"--output={self.output}"]
-        return [*start, *train, *(["--simulate"] if self.simulated else []), *settings]
+        return [*start, *train, *(["--simulate", "--share"] if self.simulated else []), *settings]
 
 
 def read_sweep(path: Path, directory: Path, *, simulated: bool = False) -> list[Job]:

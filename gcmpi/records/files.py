@@ -323,6 +323,11 @@ class RunFile:
     target: Target
 
     @property
+    def shares(self) -> bool:
+        """Whether workers on a virtual clock shared gradients."""
+        return self.environment.get(environment.SHARED) == "yes"
+
+    @property
     def command(self) -> str:
         """The command that started it."""
         return self.environment.get("command", "")

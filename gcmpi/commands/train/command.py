@@ -104,12 +104,13 @@ def run_without_mpi(argv: list[str]) -> int:
 
         request = options.read_request(argv)
         run = build(request.experiment, assignment_matrix(request.experiment))
-        exchange = run.simulate()
+        share = request.share if request.earlier is None else request.earlier.shares
+        exchange = run.simulate(share=share)
         if request.earlier is not None:
             resume.check(run, request.earlier, exchange)
     except (ValueError, MemoryError) as error:
         return _refused(error, argv)
-    surroundings = environment.describe([environment.place()], environment.SIMULATED)
+    surroundings = environment.simulated(share=share)
     try:
         return run_server(request, run, exchange, surroundings, Interrupt())
     except TakenError as error:  # another run has begun with the same output

@@ -54,6 +54,7 @@ def simulate(
     output: str | Path | None = None,
     overwrite: bool = False,
     resume: str | Path | None = None,
+    share: bool = False,
 ) -> CompletedRun:
     """Run an experiment in this process, all workers on a virtual clock.
 
@@ -72,6 +73,9 @@ def simulate(
     resume
         The file of an interrupted run of the same experiment: the run goes on there, exactly as if
         it had not stopped. Only the number of iterations may differ.
+    share
+        Compute the gradient of a subset once for all workers that hold it. It is the same up to
+        rounding, and faster by about the load. A run that is resumed shares if it did before.
 
     Raises
     ------
@@ -82,10 +86,11 @@ def simulate(
     with environment.single_blas_thread():
         path, earlier = files(output, overwrite, resume, e)
         run = build(e, assignment_matrix(e), earlier=earlier)
-        exchange = run.simulate()
+        share = share if earlier is None else earlier.shares
+        exchange = run.simulate(share=share)
         if earlier is not None:
             going_on.check(run, earlier, exchange)
-        surroundings = environment.describe([environment.place()], environment.SIMULATED)
+        surroundings = environment.simulated(share=share)
         return conduct(run, exchange, surroundings, earlier=earlier, observer=observer, output=path)
 
 

@@ -38,7 +38,7 @@ from gcmpi.formats import NOISE_POWER, storage
 from gcmpi.importing import blame
 from gcmpi.learning import Dataset, Problem, datasets, in_memory, load
 from gcmpi.learning.batches import Sampling
-from gcmpi.learning.gradients import check
+from gcmpi.learning.gradients import Pool, check, gradients
 from gcmpi.learning.optimizers import Optimizer
 from gcmpi.learning.optimum import optimum
 from gcmpi.learning.problem import complete
@@ -207,8 +207,15 @@ class Run:
         for i in range(n):
             yield shard(self.dataset, self.shared.codes.subsets(i), k)
 
-    def simulate(self, compute_seconds: float = 0.01) -> Exchange:
-        """Return the exchange on a virtual clock, all workers in this process."""
+    def simulate(self, compute_seconds: float = 0.01, *, share: bool = False) -> Exchange:
+        """Return the exchange on a virtual clock, all workers in this process.
+
+        Parameters
+        ----------
+        share
+            Compute the gradient of a subset once for all workers that hold it: the same up to
+            rounding, with the work of one copy of the data. Not where workers answer in parts.
+        """
         s = self.shared
         wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
         timing = LastDelays(s.stragglers), compute_seconds
@@ -217,9 +224,18 @@ class Run:
             parts = [PartWorker(i, s.problem, rows, s.codes.m, s.sampling) for i, rows in shards]
             workers = [partial_worker(p.i, p.load, p.message, *timing) for p in parts]
         else:
-            wholes = [Worker(i, s.problem, rows, s.schemes, s.sampling) for i, rows in shards]
+            pool = self._pool() if share else None
+            wholes = [Worker(i, s.problem, rows, s.schemes, s.sampling, pool) for i, rows in shards]
             workers = [whole_worker(w.i, w.answer, *timing) for w in wholes]
         return SimulatedExchange(workers, wires, s.problem.dtype, server(s.codes))
+
+    def _pool(self) -> Pool:
+        """Return the gradients that all workers of this process share."""
+        s, data, k = self.shared, self.dataset, self.A.shape[0]
+        sizes = [rows.stop - rows.start for rows in datasets.partition(len(data.X), k)]
+        scale = 1 / len(data.X)
+        everything = gradients(s.problem, data.X, data.y, sizes, range(k), scale, s.sampling)
+        return Pool(everything, s.problem)
 
 
 def server(codes: Ensemble) -> MakeServer:

@@ -14,7 +14,7 @@ from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.cluster.whole import WholeWorker, requests
 from gcmpi.learning import AnyRows, Dataset, Problem, in_memory, partition
 from gcmpi.learning.batches import EVERYTHING, Sampling
-from gcmpi.learning.gradients import gradients
+from gcmpi.learning.gradients import Gradients, Pool, PooledGradients, gradients
 from gcmpi.training.scheme import Scheme
 
 
@@ -66,6 +66,8 @@ class Worker:
         The codes of the run, by m.
     sampling
         The rows of mini-batches, and the generators of models that draw.
+    pool
+        Where workers of one process share gradients; without it each computes its own.
     """
 
     def __init__(
@@ -75,16 +77,21 @@ class Worker:
         shard: Shard,
         schemes: Mapping[int, Scheme],
         sampling: Sampling = EVERYTHING,
+        pool: Pool | None = None,
     ) -> None:
         self.i, self.problem, self.schemes = i, problem, schemes
-        self.gradients = gradients(
-            problem,
-            in_memory(shard.X),
-            in_memory(shard.y),
-            shard.sizes,
-            shard.subsets,
-            shard.scale,
-            sampling,
+        self.gradients: PooledGradients | Gradients = (
+            PooledGradients(pool, shard.subsets)
+            if pool is not None
+            else gradients(
+                problem,
+                in_memory(shard.X),
+                in_memory(shard.y),
+                shard.sizes,
+                shard.subsets,
+                shard.scale,
+                sampling,
+            )
         )
         for member in schemes.values():  # imports what draws codes, before the first iteration
             member.codes.coefficients(0, i)

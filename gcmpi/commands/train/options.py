@@ -139,6 +139,12 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="no MPI: all workers in this process, on a virtual clock",
     )
+    add(
+        "--share",
+        action="store_true",
+        help="with --simulate: compute a subset's gradient once for all workers that hold it, the "
+        "same up to rounding",
+    )
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
@@ -175,12 +181,15 @@ class Request:
     ----------
     notes
         What the header should say of the user's own parts.
+    share
+        Whether workers on a virtual clock share gradients.
     """
 
     experiment: Experiment
     output: Output
     earlier: RunFile | None
     notes: tuple[str, ...] = ()
+    share: bool = False
 
 
 SETTINGS = (
@@ -271,6 +280,8 @@ def read_request(argv: list[str]) -> Request:
         raise ValueError(f"--{empty[0]} needs the name of a file, not an empty text")
     if options.resume and (options.output or options.config):
         raise ValueError("--resume RUN goes on in RUN: leave out --output and --config")
+    if options.share and not options.simulate:
+        raise ValueError("--share is for workers in one process: give --simulate too")
     experiment = read_experiment(options)
     notes = _notes(options.config or options.resume, experiment)
     if options.resume:
@@ -304,7 +315,7 @@ def read_request(argv: list[str]) -> Request:
         _probe(path)
     except OSError as error:
         raise ValueError(f"cannot write --output {path}: {words(error, path)}") from error
-    return Request(experiment, Output(path, taken), None, notes)
+    return Request(experiment, Output(path, taken), None, notes, options.share)
 
 
 def _probe(path: Path) -> None:

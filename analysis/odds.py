@@ -1,4 +1,4 @@
-"""Codes for workers that straggle with different probabilities: the table of docs/codes.md.
+"""Codes for workers that straggle with different probabilities: the table of docs/designs.md.
 
 Mean Err_S over straggler sets of the true law, each worker late by itself, for codes that know the
 probabilities and for codes that do not, with the bound that no code can beat. Then what

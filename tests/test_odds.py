@@ -19,7 +19,7 @@ from gcmpi.codes.encodings.search.straggler_sets import (
     tempered,
 )
 from gcmpi.codes.ensemble import Ensemble
-from gcmpi.codes.errors.worst import _Search
+from gcmpi.codes.errors.worst import Search
 from gcmpi.codes.placement import spread
 from gcmpi.encodings import exact_trained, harmonic, random_diagonal, stacked, weighted_rank_one
 from gcmpi.errors import ErrorEngine, target
@@ -184,7 +184,7 @@ def test_attacks_are_the_greedy_search():
     B = harmonic(PLANE, 2, 0, choices=10)
     found = attacks(B, 2, 5, 20, np.random.default_rng(5))
     assert (found.late(13).sum(axis=1) == 5).all()
-    search = _Search(B, 2)
+    search = Search(B, 2)
     for T in found.workers:
         costs = search.costs(T[:-1])
         assert costs[T[-1]] == pytest.approx(np.delete(costs, T[:-1]).max(), rel=1e-3)

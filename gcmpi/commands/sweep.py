@@ -30,7 +30,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +99,9 @@ class Job:
 
         A = assignment_matrix(self.experiment)
         load = int(A.sum(axis=0, dtype=int).max()) / A.shape[0]
-        columns = recording.read(self.output).columns
-        return figures(columns, load, self.experiment.target_accuracy)
+        file = recording.read(self.output)
+        target = replace(file.target, accuracy=self.experiment.target_accuracy)
+        return figures(file.columns, load, target)
 
     def command(self, launcher: str) -> list[str]:
         """Return the command line; {ranks} in the launcher is replaced."""

@@ -46,7 +46,7 @@ YOURS = {
 
 
 class CodedLoop:
-    """Coded training in a loop of one's own: ``mpirun -n RANKS python mine.py``.
+    """Coded training in a loop of your own: ``mpirun -n RANKS python mine.py``.
 
     Every rank runs the script and makes the same loop. On the server, `serve` trains: it holds the
     parameters and the optimizer and needs numpy alone. On a worker, the loop yields a `Step` for
@@ -121,8 +121,8 @@ class CodedLoop:
             )
         if ENCODINGS[e.specs["encoding"].name].promises.partial:
             raise ValueError(
-                f"a CodedLoop cannot use {e.encoding}: its workers report after every subset, and "
-                "a loop answers when it is through all of them; choose another encoding"
+                f"a CodedLoop cannot use {e.encoding}: the server asks workers for what they have "
+                "finished, and a loop answers after all of its subsets; choose another encoding"
             )
         A = assignment_matrix(e)
         k, n = A.shape

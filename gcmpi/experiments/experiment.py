@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -69,6 +70,11 @@ class Experiment:
         True gradient, loss and accuracy are computed every so many iterations, untimed.
     target_accuracy
         The run ends when an audit finds this test accuracy; 0 never.
+    target_loss
+        The run ends when an audit finds this mean training loss or a smaller one; 0 never.
+    target_excess
+        The same for a loss that is above the smallest one by at most this part of it: for problems
+        with ``l2`` without hidden layers, whose optimum is found before the run; 0 never.
     warmup
         The first iterations that are left out of timing tables.
 
@@ -99,6 +105,8 @@ class Experiment:
     rescale: Literal["alpha", "none"] = "alpha"
     audit_every: int = 10
     target_accuracy: float = 0.0
+    target_loss: float = 0.0
+    target_excess: float = 0.0
     warmup: int = 3
     code: InitVar[Ensemble | Code | None] = None
 
@@ -140,12 +148,27 @@ class Experiment:
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"{flag(name)} must be at least {least}, not {value}")
+        self._check_target()
+        if self.warmup < 0:
+            raise ValueError(f"warmup must be at least 0, not {self.warmup}")
+
+    def _check_target(self) -> None:
+        """Refuse impossible targets, and more than one."""
         if not 0 <= self.target_accuracy <= 1:
             raise ValueError(
                 f"--target-accuracy must be between 0 and 1, not {self.target_accuracy:g}"
             )
-        if self.warmup < 0:
-            raise ValueError(f"warmup must be at least 0, not {self.warmup}")
+        for name in ("target_loss", "target_excess"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{flag(name)} must be above 0 and finite, or 0 for no target, not "
+                    f"{getattr(self, name):g}"
+                )
+        given = [flag(name) for name in TARGETS if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(
+                f"a run has one target, not {' and '.join(given)}: leave out all but one"
+            )
 
     def _take(self, code: Ensemble | Code) -> None:
         """Use an ensemble's assignment, encoding and m."""
@@ -249,6 +272,10 @@ class Experiment:
         name, _, options = self.encoding.partition(":")
         code = name if not options else f"{name}-{options}"
         return f"{code}-m{self.m}".replace(":", "-").replace(",", "-").replace("=", "")
+
+
+TARGETS = ("target_accuracy", "target_loss", "target_excess")
+"""The settings that end a run early."""
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

@@ -335,6 +335,7 @@ def conduct(
         run.alpha,
         surroundings,
         e.own,
+        run.target,
     )
     record, state = recording.Record(run.A.shape[1]), run.start
     if earlier is not None:

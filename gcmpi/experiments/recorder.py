@@ -92,7 +92,7 @@ class RunRecorder:
         self._state = state
         self._record.append(row)
         e = self._run.experiment
-        reached = bool(e.target_accuracy) and row.accuracy >= e.target_accuracy
+        reached = bool(self._run.target.reached(row.loss, row.accuracy))
         last = self.interrupted or reached or row.iteration == e.iterations - 1
         _tell(self._observer, row, last)
         self.over = last or self.interrupted

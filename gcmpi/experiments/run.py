@@ -22,6 +22,7 @@ from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
 from gcmpi.codes.decoders import always, decoder, decoder_of, ridge_of
 from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.codes.encodings.search import store
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
 from gcmpi.codes.relabelling import ByOriginal
@@ -32,8 +33,9 @@ from gcmpi.learning import Dataset, Problem, datasets, in_memory, load
 from gcmpi.learning.batches import Sampling
 from gcmpi.learning.gradients import check
 from gcmpi.learning.optimizers import Optimizer
+from gcmpi.learning.optimum import optimum
 from gcmpi.learning.problem import complete
-from gcmpi.records.figures import Figures, figures
+from gcmpi.records.figures import Figures, Target, figures
 from gcmpi.registry import (
     ASSIGNMENTS,
     COMPRESSORS,
@@ -164,7 +166,16 @@ class Run:
 
     def figures(self, columns: Mapping[str, AnyArray]) -> Figures:
         """Return what these columns of a run file come to."""
-        return figures(columns, self.load, self.experiment.target_accuracy)
+        return figures(columns, self.load, self.target)
+
+    @cached_property
+    def target(self) -> Target:
+        """What ends the run early; finds the optimum where the target is measured from it."""
+        e = self.experiment
+        if not e.target_excess:
+            return Target(e.target_accuracy, e.target_loss)
+        found = optimum(self.shared.problem, self.dataset, e.problem, store.directory())
+        return Target(loss=found.loss * (1 + e.target_excess), optimum=found.loss)
 
     @cached_property
     def auditor(self) -> Auditor:
@@ -288,7 +299,7 @@ def build(
     own = e.own
     contents = [(name, getattr(e, name), own[name].sha256) for name in used if name in own]
     run = Run(e, Shared(problem, schemes, stragglers, sampling, recipes, contents), dataset)
-    _ = run.switch  # refuses impossible options
+    _ = run.switch, run.target  # refuse impossible options
     if e.remembers:
         _check_memory(run)
     _try_out(run)

@@ -112,6 +112,13 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     add("--seed", metavar="SEED", help="of data split, parameters, codes and stragglers")
     add("--audit-every", metavar="T", help="iterations between audits (untimed)")
     add("--target-accuracy", metavar="A", help="stop when an audit finds this test accuracy")
+    add("--target-loss", metavar="L", help="stop when an audit finds this training loss")
+    add(
+        "--target-excess",
+        metavar="E",
+        help="stop at a training loss of (1 + E) times the smallest, which is found before the run "
+        "(problems with l2=)",
+    )
     add(
         "--set",
         metavar="KEY=VALUE",
@@ -173,7 +180,7 @@ class Request:
 SETTINGS = (
     "assignment", "encoding", "m", "switch", "decoder", "memory", "relabel", "problem", "dataset",
     "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire", "compression",
-    "seed", "rescale", "audit_every", "target_accuracy",
+    "seed", "rescale", "audit_every", "target_accuracy", "target_loss", "target_excess",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import re
@@ -216,6 +217,16 @@ def local_rank() -> int:
     names = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
     found = [os.environ[name] for name in names if name in os.environ]
     return int(found[0]) if found else launched()[0]
+
+
+def free_memory() -> float:
+    """Return how many bytes of memory are free on this machine; infinity where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return math.inf
+    return 1024.0 * int(kilobytes)
 
 
 def _cores(places: list[Place]) -> int:

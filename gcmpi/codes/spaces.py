@@ -20,7 +20,7 @@ from gcmpi.codes.ensemble import Ensemble
 
 @dataclass(frozen=True)
 class Space:
-    """The part of V of one component.
+    """The part of V of one component, or of several.
 
     Rows are ordered by subset, then by part.
 
@@ -59,15 +59,18 @@ class Space:
         return rows if self.basis is None else self.basis.T @ rows
 
 
-def spaces(codes: Ensemble, *, whole: bool = False) -> list[Space]:
+def spaces(codes: Ensemble, *, whole: bool = False, together: int = 1) -> list[Space]:
     """Return V, component by component; all of R^(m k) unless B stays the same.
 
     Parameters
     ----------
     whole
         Return all of R^(m k) for any B.
+    together
+        Take small components together, until each has about so many workers.
     """
     component = components(codes.A)
+    component //= max(1, together * (int(component.max()) + 1) // codes.n)
     of_subset = component[codes.A.argmax(axis=1)]
     everything = [
         Space(np.flatnonzero(component == a), np.flatnonzero(of_subset == a), codes.m)

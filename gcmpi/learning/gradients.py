@@ -403,7 +403,7 @@ def same_for_all(weights: Array) -> Array | None:
 
 
 def check(problem: Problem, X: AnyRows, y: AnyRows) -> None:
-    """Try a model of one's own on a row of the data, before anything starts.
+    """Try a model of your own on a row of the data, before anything starts.
 
     Parameters
     ----------

@@ -12,7 +12,8 @@ coordinates of the space that the messages can span (`gcmpi.codes.spaces`), no m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -31,8 +32,10 @@ AUTO = "auto"
 NONE = "0"
 LEAST = 0.1
 """The least eta of ``auto``."""
-CACHE = 1 << 18
-"""Bytes that a block of columns and what comes of it may take."""
+CACHE = 1 << 19
+"""Bytes that a block of columns may take."""
+TOGETHER = 16
+"""Workers of small components that are taken together: many small products cost more than one."""
 
 
 class Recalled(NamedTuple):
@@ -57,14 +60,9 @@ class Memory(Protocol):
     ----------
     state
         It as it is now, not a copy; a state that is given is copied.
-    numbers
-        How many numbers are kept.
     """
 
     state: Arrays
-
-    @property
-    def numbers(self) -> int: ...  # noqa: D102
 
     def gradient(self, code: Code, R: Array, replies: Replies, d: int) -> AnyArray:
         """Return the decoded gradient (d,), and learn from the messages."""
@@ -79,7 +77,6 @@ class Nothing:
     """Nothing is remembered: the gradient is what R makes of the messages."""
 
     state = NOTHING
-    numbers = 0
 
     def gradient(self, code: Code, R: Array, replies: Replies, d: int) -> AnyArray:
         """Return Y'R as a gradient, (d,)."""
@@ -89,44 +86,91 @@ class Nothing:
         """Return nothing."""
 
 
+@dataclass(frozen=True)
+class Block:
+    """Components, and where their coordinates are among the rows that are kept.
+
+    Attributes
+    ----------
+    parts
+        In how many parts a row is cut: m where a row is a whole subset gradient.
+    """
+
+    space: Space
+    rows: slice
+    parts: int
+
+    def of(self, kept: AnyArray, length: int) -> AnyArray:
+        """Return its rows, (rows, parts, length), a view."""
+        mine: AnyArray = kept[self.rows, : self.parts * length]
+        return mine.reshape(-1, self.parts, length)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is kept of Zh: the least that the codes allow.
+
+    Where B stays the same it is what B and F span: c d numbers for c groups, and no more than about
+    n d/m for any code. Where B changes, but not m, it is all of Zh; where m changes, whole subset
+    gradients: k d numbers.
+
+    Attributes
+    ----------
+    blocks
+        By m.
+    shape
+        Of the array that is kept.
+    """
+
+    blocks: Mapping[int, Sequence[Block]]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, ensembles: Mapping[int, Ensemble], d: int) -> Layout:
+        """Return the layout for the codes of a run, by m, and gradients of d numbers."""
+        changes = len(ensembles) > 1
+        blocks = {m: list(_blocks(codes, whole=changes)) for m, codes in ensembles.items()}
+        width = max((m if changes else 1) * message_length(d, m) for m in ensembles)
+        return cls(blocks, (next(iter(blocks.values()))[-1].rows.stop, width))
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers are kept."""
+        return math.prod(self.shape)
+
+
+def numbers(codes: Ensemble, d: int) -> int:
+    """Return how many numbers a server with memory keeps for a code and gradients of d numbers."""
+    return Layout.of({codes.m: codes}, d).numbers
+
+
+def _blocks(codes: Ensemble, *, whole: bool) -> Iterator[Block]:
+    """Yield the parts of a code's space; `whole` keeps whole subset gradients."""
+    first = 0
+    for space in spaces(codes, whole=whole, together=TOGETHER):
+        count = space.subsets.size if whole else space.dimension
+        yield Block(space, slice(first, first + count), codes.m if whole else 1)
+        first += count
+
+
 class Estimate:
     """The estimate Zh in coordinates of the space that messages can span.
 
     Parameters
     ----------
-    ensembles
-        The codes of the run, by m. Where m may change, whole subset gradients are kept.
+    layout
+        What is kept.
     eta
         How much of what is new is believed, in (0, 1].
-    d
-        Length of a gradient.
     dtype
         The type of messages.
     eps
-        The ridge of the decoder: B_S^+ has the same.
+        The ridge of B_S^+: that of the decoder, and at least the noise power of the messages.
     """
 
-    def __init__(
-        self,
-        ensembles: Mapping[int, Ensemble],
-        eta: float,
-        d: int,
-        dtype: npt.DTypeLike,
-        eps: float = 0.0,
-    ) -> None:
-        self._eta, self._eps = eta, eps
-        changes = len(ensembles) > 1
-        self._blocks = {m: list(_blocks(codes, whole=changes)) for m, codes in ensembles.items()}
-        width = max(m * message_length(d, m) for m in ensembles)
-        if not changes:
-            width //= max(ensembles)
-        last = next(iter(self._blocks.values()))[-1]
-        self._kept = np.zeros((last.rows.stop, width), dtype)
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers are kept."""
-        return self._kept.size
+    def __init__(self, layout: Layout, eta: float, dtype: npt.DTypeLike, eps: float = 0.0) -> None:
+        self._blocks, self._eta, self._eps = layout.blocks, eta, eps
+        self._kept = np.zeros(layout.shape, dtype)
 
     @property
     def state(self) -> Arrays:
@@ -179,35 +223,6 @@ class Estimate:
             g += weights.T @ Z
             size += float(np.linalg.norm(weights, axis=1) @ np.linalg.norm(Z, axis=1))
         return Recalled(g.ravel()[:d], size)
-
-
-@dataclass(frozen=True)
-class _Block:
-    """One component, and where its coordinates are among the rows that are kept.
-
-    Attributes
-    ----------
-    parts
-        In how many parts a row is cut: m where a row is a whole subset gradient.
-    """
-
-    space: Space
-    rows: slice
-    parts: int
-
-    def of(self, kept: AnyArray, length: int) -> AnyArray:
-        """Return its rows, (rows, parts, length), a view."""
-        mine: AnyArray = kept[self.rows, : self.parts * length]
-        return mine.reshape(-1, self.parts, length)
-
-
-def _blocks(codes: Ensemble, *, whole: bool) -> Iterator[_Block]:
-    """Yield the components of a code; `whole` keeps whole subset gradients."""
-    first = 0
-    for space in spaces(codes, whole=whole):
-        count = space.subsets.size if whole else space.dimension
-        yield _Block(space, slice(first, first + count), codes.m if whole else 1)
-        first += count
 
 
 def _slices(length: int, bytes_each: int) -> Iterator[slice]:

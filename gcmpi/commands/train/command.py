@@ -103,11 +103,12 @@ def run_without_mpi(argv: list[str]) -> int:
         from gcmpi.records import TakenError
 
         request = options.read_request(argv)
-        run = build(request.experiment, assignment_matrix(request.experiment))
-        share = request.share if request.earlier is None else request.earlier.shares
+        e, earlier = request.experiment, request.earlier
+        run = build(e, assignment_matrix(e), earlier=earlier)
+        share = request.share if earlier is None else earlier.shares
         exchange = run.simulate(share=share)
-        if request.earlier is not None:
-            resume.check(run, request.earlier, exchange)
+        if earlier is not None:
+            resume.check(run, earlier, exchange)
     except (ValueError, MemoryError) as error:
         return _refused(error, argv)
     surroundings = environment.simulated(share=share)

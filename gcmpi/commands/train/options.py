@@ -70,6 +70,12 @@ def _add_code(group: argparse._ArgumentGroup) -> None:
     add("--switch", metavar="PART", help="never, or observed:tolerance= to change m from 1 to M")
     add("--decoder", metavar="PART", help="auto (optimal), least-squares, ridge or a source's own")
     add(
+        "--hosts",
+        metavar="H",
+        help="spread the holders of a subset over so many hosts, the run's hosts (auto), or by "
+        "the workers' known probabilities to straggle (odds)",
+    )
+    add(
         "--relabel",
         action="store_const",
         const=True,
@@ -187,9 +193,10 @@ class Request:
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "switch", "decoder", "memory", "relabel", "problem", "dataset",
-    "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire", "compression",
-    "seed", "rescale", "audit_every", "target_accuracy", "target_loss", "target_excess",
+    "assignment", "encoding", "m", "switch", "decoder", "hosts", "memory", "relabel", "problem",
+    "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire",
+    "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
+    "target_excess",
 )  # fmt: skip
 
 
@@ -204,7 +211,7 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
     from gcmpi import records as recording
     from gcmpi.experiments.experiment import Experiment
 
-    experiment = Experiment()
+    experiment, run = Experiment(), None
     source = options.config or options.resume
     if source and Path(source).suffix == ".toml":
         try:
@@ -213,7 +220,8 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot use --config {source}: {words(error, source)}") from error
     elif source:
-        experiment = _of_run(recording.read(Path(source)))
+        run = recording.read(Path(source))
+        experiment = _of_run(run)
     changes: dict[str, Any] = {
         name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None
     }
@@ -224,6 +232,9 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
         changes[key] = value
     if options.resume and set(changes) - {"iterations"}:
         raise ValueError("--resume goes on with the same experiment: only --iterations may change")
+    placement = run.placement if run and options.config else None
+    if placement is not None and not {"assignment", "hosts"} & changes.keys():
+        changes["hosts"] = "+".join(map(str, placement))
     experiment = experiment.change(changes)
     smoke = {"iterations": 5, "audit_every": 2, "warmup": 1}
     return experiment.change(smoke) if options.smoke else experiment

@@ -16,6 +16,7 @@ from gcmpi.formats import storage
 from gcmpi.records.figures import problems, warnings
 from gcmpi.sentences import duration
 from gcmpi.training import Iteration
+from gcmpi.training.memory import AUTO
 from gcmpi.version import VERSION
 
 CHECKS = {0: "Fail", 1: "Pass", 255: "-"}
@@ -52,6 +53,8 @@ def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) 
         f"stragglers {e.stragglers}, wait {e.wait}; decoded gradient {_divided(run, code.n)}",
         f"launch     {environment['mpi_library']}; {load}; {threads} BLAS thread(s) a rank",
     ]
+    if e.remembers:
+        lines.append(f"memory     {_kept(run)}")
     if run.target:
         lines.append(f"target     {_target(run)}")
     if other:
@@ -75,6 +78,16 @@ def _divided(run: Run, n: int) -> str:
         return "not divided by alpha"
     first, last = run.alpha[0], run.alpha[n // 2]
     return f"divided by alpha = {first:.3g} (0 late) to {last:.3g} ({n // 2} late)"
+
+
+def _kept(run: Run) -> str:
+    """Say what the server remembers."""
+    problem, numbers = run.shared.problem, run.layout.numbers
+    eta = f"{run.eta:g}" if run.experiment.memory == AUTO else ""
+    return (
+        f"{run.experiment.memory}{eta and f' = {eta}'}: {numbers:,} numbers, as many as "
+        f"{numbers / problem.d:.3g} gradients, {numbers * problem.dtype.itemsize / 1e6:.3g} MB"
+    )
 
 
 def _why_lost(run: Run) -> str:

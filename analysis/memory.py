@@ -114,9 +114,7 @@ def table(condition: str, runs: Mapping[str, Outcomes]) -> str:
         f"# {'':<20} {'without memory':<36}  with memory",
         f"# {'':<20} {half}  {half}",
     ]
-    for name in runs:
-        if name == REFERENCE or name.endswith(MEMORY):
-            continue
+    for name in dict.fromkeys(name.removesuffix(MEMORY) for name in runs if name != REFERENCE):
         without, remembering = (line(runs.get(n, {}), reference) for n in (name, name + MEMORY))
         lines.append(f"  {name:<20} {without}  {remembering}".rstrip())
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from gcmpi.learning.batches import Sampling
 from gcmpi.learning.datasets import canonical
 from gcmpi.learning.gradients import gradients
 from gcmpi.learning.optimum import optimum
+from gcmpi.learning.problem import complete
 from gcmpi.registry import PROBLEMS, Spec
 
 MODELS = [Spec(part.name, example) for part in PROBLEMS for example in part.examples]
@@ -102,6 +103,22 @@ def test_the_smallest_loss_is_found_and_kept(tmp_path, capsys):
     kept.write_text("{")
     assert optimum(ridge, data, "ridge", tmp_path).loss == found.loss
     assert "made anew" in capsys.readouterr().err
+
+    class Own:
+        """A model of one's own that says how convex it is."""
+
+        d, strong_convexity = 5, 0.2
+
+        def initial(self, rng):
+            return np.zeros(5)
+
+        def loss(self, theta, X, Y):
+            return ridge.astype("float64").loss(theta, X, Y[:, None])
+
+        def gradient(self, theta, X, Y, scale):
+            return ridge.astype("float64").gradient(theta, X, Y[:, None], scale)
+
+    assert optimum(complete(Own(), "float32"), data, "own").loss == pytest.approx(found.loss)
     for name in ("least-squares", "mlp:l2=0.1"):
         problem = PROBLEMS.build(name, features=4, shape=(4,), classes=2, dtype="float64")
         with pytest.raises(ValueError, match=f"problem {name} does not have for sure"):

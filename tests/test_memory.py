@@ -10,6 +10,7 @@ import pytest
 
 from gcmpi.codes import errors
 from gcmpi.codes.ensemble import Ensemble
+from gcmpi.codes.in_turn import InTurn
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.run import assignment_matrix, build
 from gcmpi.training import memory
@@ -46,6 +47,9 @@ KINDS = {
     "decoder": {"encoding": "bibd", "decoder": "bibd", "m": 1},
     "batches": GROUPS | {"batch": "0.3", "memory": "auto"},
     "slow": {"stragglers": "slow-set:workers=1+3,factor=3", "wait": "fastest:5"},
+    "in-turn": GROUPS | {"encoding": "stacked", "m": 4, "parts": "in-turn"},
+    "in-turn-uncoded": UNCODED | {"m": 2, "parts": "in-turn"},
+    "in-turn-redrawn": {"encoding": "random-diagonal", "m": 3, "parts": "in-turn"},
     "short": GROUPS | {"wire": "float16", "dtype": "float32"},
     "top-k": {"encoding": "harmonic:t=0", "compression": "top-k"},
 }
@@ -309,3 +313,53 @@ def test_a_memory_that_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr(environment, "free_memory", lambda: 100.0)
     with pytest.raises(ValueError, match=r"--memory 1 keeps 98 numbers, 0 MB, but 0 MB are free"):
         make(**KINDS["redrawn"])
+
+
+# one part in turn
+
+
+def test_every_worker_sends_every_part_in_turn_and_holders_of_a_subset_share_them_out():
+    for assignment, encoding in (("groups:n=11,c=3", "stacked"), ("uncoded:n=5", "uncoded")):
+        codes = InTurn(assignment, 3, encoding)
+        plain = codes.whole.at(0).B
+        parts = np.stack([codes.at(t).B.reshape(3, codes.k, codes.n) for t in range(7)])
+        np.testing.assert_array_equal(parts.sum(axis=1), np.broadcast_to(plain, (7, *plain.shape)))
+        sent = parts.any(axis=2).argmax(axis=1)  # (t, n)
+        np.testing.assert_array_equal(sent[1:], (sent[:-1] + 1) % 3)
+        for holders in codes.A.astype(bool):
+            assert len(set(sent[0, holders])) == min(3, holders.sum())
+        for t in range(3):
+            for i in range(codes.n):
+                rows = codes.at(t).B.reshape(3, codes.k, codes.n)[:, codes.A[:, i] == 1, i]
+                np.testing.assert_array_equal(codes.coefficients(t, i), rows)
+    draws = {
+        InTurn("uncoded:n=5", 3, "uncoded").draw(np.random.default_rng(s)).tobytes()
+        for s in range(20)
+    }
+    assert len(draws) == 3
+
+
+def test_a_quarter_of_the_bytes_and_the_same_optimum():
+    parts = {"parts": "in-turn", "iterations": 150, "optimizer": "sgd:rate=0.3"}
+    _, rows = follow(make(**GROUPS | {"encoding": "stacked", "m": 4}, **parts))
+    _, plain = follow(make(**GROUPS | {"encoding": "stacked", "m": 1, "iterations": 150}))
+    assert (
+        rows[-1].bytes_up / rows[-1].survivors.sum()
+        < 0.4 * plain[-1].bytes_up / plain[-1].survivors.sum()
+    )
+    assert np.median([row.gradient_error for row in rows[-30:]]) < 0.1
+
+
+@every(
+    "settings, message",
+    [
+        ({"memory": "0"}, "leaves out all parts of a message but one.*: give --memory 1"),
+        ({"switch": "observed:tolerance=0.4"}, "with one m: give --switch never"),
+        ({"relabel": True}, "--parts in-turn goes without --relabel"),
+        ({"encoding": "partial-stragglers"}, "needs an encoding that is fixed before"),
+        ({"compression": "top-k"}, "as with --parts in-turn"),
+    ],
+)
+def test_parts_in_turn_that_cannot_be_used_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(parts="in-turn", **{"m": 2} | settings)

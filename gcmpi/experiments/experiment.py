@@ -46,6 +46,9 @@ class Experiment:
         Whether the server remembers what it has learnt of the subset gradients: 0, or how much of
         what is new it believes, in (0, 1], or auto: 1, and with mini-batches their fraction of the
         rows, but at least 0.1. With memory nothing is divided by alpha.
+    parts
+        Whether a worker combines ``all`` m parts of its gradients, or sends one part ``in-turn`` of
+        what it would send with m = 1, which needs memory.
     relabel
         Whether workers and subsets swap roles at random in every iteration, which makes any fixed
         code on a circulant assignment unbiased for workers that are late equally often.
@@ -90,6 +93,7 @@ class Experiment:
     switch: str = "never"
     decoder: str = "auto"
     memory: str = memory.NONE
+    parts: Literal["all", "in-turn"] = "all"
     relabel: bool = False
     problem: str = "mlp"
     dataset: str = "mnist-10k"

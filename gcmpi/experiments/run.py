@@ -25,6 +25,7 @@ from gcmpi.codes.decoders.least_squares import Decoder
 from gcmpi.codes.encodings.search import store
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
+from gcmpi.codes.in_turn import InTurn
 from gcmpi.codes.relabelling import ByOriginal
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.formats import NOISE_POWER, storage
@@ -255,6 +256,12 @@ def build(
         raise ValueError(
             f"--switch {e.switch} chooses among m = 1 to --m: give --m 2 or more, not {e.m}"
         )
+    if e.parts == "in-turn" and (not e.remembers or _switched(e)):
+        instead = "--switch never" if e.remembers else "--memory 1"
+        raise ValueError(
+            "--parts in-turn leaves out all parts of a message but one, which the server must "
+            f"remember, with one m: give {instead}"
+        )
     ensembles = {m: _codes(e, A, m, stragglers) for m in _every_m(e)}
     if len(ensembles) > 1 and ensembles[e.m].partial:
         raise ValueError(
@@ -389,7 +396,7 @@ def _switched(e: Experiment) -> bool:
 def _codes(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> Ensemble:
     """Return the codes of one m, if there are any and the decoder serves them."""
     try:
-        codes = Ensemble(
+        codes = (InTurn if e.parts == "in-turn" else Ensemble)(
             A,
             m,
             e.specs["encoding"],
@@ -416,6 +423,8 @@ def _what_changes(e: Experiment, ensembles: Mapping[int, Ensemble]) -> str:
     """Return the setting that gives every iteration another code; empty if none does."""
     if len(ensembles) > 1:
         return f"--switch {e.switch}"
+    if e.parts != "all":
+        return f"--parts {e.parts}"
     if ensembles[e.m].changes:
         return f"--encoding {e.encoding}"
     return "--relabel" if e.relabel else ""

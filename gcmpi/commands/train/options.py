@@ -76,6 +76,7 @@ def _add_code(group: argparse._ArgumentGroup) -> None:
         help="swap roles in every iteration: unbiased codes on circulant assignments, "
         "for workers that are late equally often",
     )
+    add("--parts", metavar="HOW", help="all, or in-turn: one of M parts a message, with --memory")
     add("--memory", metavar="ETA", help="0, or remember gradients: 1, less for mini-batches, auto")
     add("--rescale", metavar="HOW", help="alpha (divide by the mean shrinkage) or none")
 
@@ -178,9 +179,10 @@ class Request:
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "switch", "decoder", "memory", "relabel", "problem", "dataset",
-    "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire", "compression",
-    "seed", "rescale", "audit_every", "target_accuracy", "target_loss", "target_excess",
+    "assignment", "encoding", "m", "switch", "decoder", "memory", "parts", "relabel", "problem",
+    "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire",
+    "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
+    "target_excess",
 )  # fmt: skip
 
 

@@ -39,13 +39,14 @@ def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) 
         load += f", OVERSUBSCRIBED {ranks * threads / cores:.3g} times"
     commit = environment["git_commit"][:12] or "unknown"
     relabelled = ", relabelled in every iteration" if e.relabel else ""
+    turns = ", one part in turn" if e.parts == "in-turn" else ""
     dirty = " with changes" if environment["git_dirty"] == "yes" else ""
     ridge = f", ridge {eps:.2g}" if (eps := ridge_of(e.decoder, e.wire)) else ""
     lines = [
         f"gcmpi {VERSION}    {environment['command']}",
         f"experiment {e.digest}, seed {e.seed}, git {commit}{dirty}",
         f"code       {e.assignment} + {e.encoding}, m={e.m}: {code.n} workers, {code.k} subsets, "
-        f"load {code.delta}, replication {code.gamma}{relabelled}",
+        f"load {code.delta}, replication {code.gamma}{relabelled}{turns}",
         f"problem    {e.problem} on {e.dataset}: d={problem.d} {e.dtype}, "
         f"{e.optimizer}, {e.iterations} iterations",
         f"messages   up {wire.length} x {e.wire}{kept} = {up / 1e3:.4g} kB{''.join(other)}, "
@@ -274,7 +275,7 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
     known = columns["m"] > 0
     errors = columns["approximation_error"][known] / (columns["m"][known] * run.A.shape[0])
     lost = float(np.median(errors)) if errors.size else 0.0
-    if lost > 0.5:
+    if lost > 0.5 and not run.experiment.remembers:
         lines.append(f"# warning: Err_S/(m k) is {lost:.2f} in the median: {_why_lost(run)}")
     lines += [f"# warning: {text}" for text in warnings(columns)]
     lines.append(f"INVALID: {'; '.join(wrong)}" if wrong else "VALID")

@@ -7,14 +7,13 @@ missing have to be remembered from earlier iterations (`gcmpi.training.memory`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from gcmpi.arrays import Array, IntArray
 from gcmpi.codes.ensemble import Ensemble
-from gcmpi.registry import ENCODINGS
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +23,24 @@ class InTurn(Ensemble):
     In iteration t, worker i sends part (t + its place) mod m. Holders of a subset have places of
     their own, so that together they send as many different parts as they can.
 
+    Attributes
+    ----------
+    whole
+        The codes with m = 1.
+
     Raises
     ------
     ValueError
         As of an `Ensemble`, and for partial codes and relabelled ones.
     """
 
+    whole: Ensemble = field(init=False, repr=False)
+
     def __post_init__(self) -> None:
         if self.relabel:
             raise ValueError("--parts in-turn goes without --relabel: leave one of them out")
+        options = {"assignment": self.assignment, "placement": self.placement}
+        self._set("whole", Ensemble(self.A, 1, self.encoding, self.odds, self.seed, **options))
         super().__post_init__()
         if self.partial:
             raise ValueError(
@@ -40,11 +48,6 @@ class InTurn(Ensemble):
                 f"{self.encoding}: choose another encoding, or --parts all"
             )
         self._set("_first", None)
-
-    @cached_property
-    def whole(self) -> Ensemble:
-        """The codes with m = 1."""
-        return Ensemble(self.A, 1, self.encoding, self.odds, self.seed, assignment=self.assignment)
 
     @cached_property
     def places(self) -> IntArray:
@@ -56,8 +59,7 @@ class InTurn(Ensemble):
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Return the encoding matrix of an iteration, which `rng` chooses too, (m k, n)."""
-        B: Array = ENCODINGS.build(self.encoding, A=self.A, m=1, rng=rng, odds=self.odds)
-        return self._cut(B, int(rng.integers(self.m)))
+        return self._cut(self.whole.draw(rng), int(rng.integers(self.m)))
 
     def _matrix(self, t: int) -> Array:
         return self._cut(self.whole.at(t).B, t)

@@ -33,6 +33,7 @@ from gcmpi.experiments.turns import Turns
 from gcmpi.importing import SCRIPT, OwnPartError
 from gcmpi.learning import Dataset, partition
 from gcmpi.learning.batches import Sampling
+from gcmpi.records import RunFile
 from gcmpi.registry import DATASETS, ENCODINGS, PROBLEMS, Spec
 from gcmpi.sentences import words
 from gcmpi.training.memory import AUTO
@@ -174,7 +175,7 @@ class CodedLoop:
             theta = self._world.receive(1)
             try:
                 file, earlier = files(output, overwrite, resume, self.experiment)
-                built = self._run(theta)
+                built = self._run(theta, earlier)
             except (ValueError, MemoryError):
                 refuse(self._world)
                 raise
@@ -222,7 +223,7 @@ class CodedLoop:
             raise ValueError("a CodedLoop is one run: make another CodedLoop for the next one")
         self._begun = True
 
-    def _run(self, theta: AnyArray | str) -> Run:
+    def _run(self, theta: AnyArray | str, earlier: RunFile | None) -> Run:
         """Build the parts of the run, without a model and data; refuse what worker 0 could not."""
         if isinstance(theta, str):
             raise OwnPartError(f"rank 1 (worker 0): {theta}")
@@ -230,7 +231,14 @@ class CodedLoop:
         empty = np.zeros((count, 1), np.uint8)
         nowhere = Dataset(empty, empty[:, 0], empty[:1], empty[:1, 0], 0)
         e = self.experiment
-        run = build(e, assignment_matrix(e), problem=DistantModel(theta), dataset=nowhere)
+        run = build(
+            e,
+            assignment_matrix(e),
+            problem=DistantModel(theta),
+            dataset=nowhere,
+            hosts=self._world.hosts[1:],
+            earlier=earlier,
+        )
         return DistantRun(run.experiment, run.shared, run.dataset, self._world)
 
     def _until_over(self) -> Iterator[Step]:

@@ -42,6 +42,11 @@ class Experiment:
     decoder
         How the server combines what came: optimally for messages of that type (auto), or by plain
         least-squares, or as a source proposes.
+    hosts
+        Who holds what, so that holders of a subset do not share a host: the number of hosts, which
+        ranks fill one after the other; ``auto``, the hosts of the run; ``odds``, where workers are
+        known to straggle with different probabilities; ``off``; or the column of the assignment
+        that each worker holds, joined by +, as a run that is replayed has it.
     memory
         Whether the server remembers what it has learnt of the subset gradients: 0, or how much of
         what is new it believes, in (0, 1], or auto: 1, and with mini-batches their fraction of the
@@ -92,6 +97,7 @@ class Experiment:
     m: int = 2
     switch: str = "never"
     decoder: str = "auto"
+    hosts: str = "off"
     memory: str = memory.NONE
     parts: Literal["all", "in-turn"] = "all"
     relabel: bool = False
@@ -173,6 +179,26 @@ class Experiment:
             raise ValueError(
                 f"a run has one target, not {' and '.join(given)}: leave out all but one"
             )
+        if self.warmup < 0:
+            raise ValueError(f"warmup must be at least 0, not {self.warmup}")
+        self._check_hosts()
+
+    def _check_hosts(self) -> None:
+        if self.hosts == "off":
+            return
+        if self.hosts not in ("auto", "odds") and not all(
+            number.isdecimal() for number in self.hosts.split("+")
+        ):
+            raise ValueError(
+                "--hosts must be off, a number of hosts, auto (the hosts of the run), odds (by how "
+                f"often workers straggle) or the column of each worker joined by +, not "
+                f"{self.hosts!r}"
+            )
+        if self.relabel:
+            raise ValueError(
+                f"--hosts {self.hosts:.20} places workers for the whole run, and --relabel gives "
+                "them new names in every iteration: leave one of them out"
+            )
 
     def _take(self, code: Ensemble | Code) -> None:
         """Use an ensemble's assignment, encoding and m."""
@@ -182,6 +208,8 @@ class Experiment:
             "encoding": ensemble.encoding,
             "m": ensemble.m,
         }
+        if ensemble.placement is not None:
+            taken["hosts"] = "+".join(map(str, ensemble.placement))
         for name, value in taken.items():
             object.__setattr__(self, name, value)
 
@@ -307,11 +335,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
                 f"{flag(name)} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
             )
         return value
-    if (
-        name in ("batch", "memory")
-        and isinstance(value, int | float)
-        and not isinstance(value, bool)
-    ):
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if name in ("batch", "memory", "hosts") and numeric:
         return str(value)  # a number in TOML
     try:
         if kind is bool:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from gcmpi import environment, seeds
-from gcmpi.arrays import AnyArray, Array
+from gcmpi.arrays import AnyArray, Array, IntArray
+from gcmpi.cluster.partial import PartialServer
 from gcmpi.cluster.stragglers import StragglerModel
-from gcmpi.cluster.virtual import SimulatedExchange
-from gcmpi.cluster.virtual_partial import SimulatedPartialExchange
+from gcmpi.cluster.virtual import (
+    LastDelays,
+    SimulatedExchange,
+    partial_worker,
+    whole_worker,
+)
 from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.whole import MakeServer, WholeServer
 from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
 from gcmpi.codes.decoders import always, decoder, decoder_of, ridge_of
@@ -26,16 +32,18 @@ from gcmpi.codes.encodings.search import store
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
 from gcmpi.codes.in_turn import InTurn
+from gcmpi.codes.placement import consecutive, place
 from gcmpi.codes.relabelling import ByOriginal
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.formats import NOISE_POWER, storage
 from gcmpi.importing import blame
 from gcmpi.learning import Dataset, Problem, datasets, in_memory, load
 from gcmpi.learning.batches import Sampling
-from gcmpi.learning.gradients import check
+from gcmpi.learning.gradients import Pool, check, gradients
 from gcmpi.learning.optimizers import Optimizer
 from gcmpi.learning.optimum import optimum
 from gcmpi.learning.problem import complete
+from gcmpi.records import RunFile
 from gcmpi.records.figures import Figures, Target, figures
 from gcmpi.registry import (
     ASSIGNMENTS,
@@ -200,21 +208,43 @@ class Run:
         for i in range(n):
             yield shard(self.dataset, self.shared.codes.subsets(i), k)
 
-    def simulate(self, compute_seconds: float = 0.01) -> Exchange:
-        """Return the exchange on a virtual clock, all workers in this process."""
+    def simulate(self, compute_seconds: float = 0.01, *, share: bool = False) -> Exchange:
+        """Return the exchange on a virtual clock, all workers in this process.
+
+        Parameters
+        ----------
+        share
+            Compute the gradient of a subset once for all workers that hold it: the same up to
+            rounding, with the work of one copy of the data. Not where workers answer in parts.
+        """
         s = self.shared
         wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
+        timing = LastDelays(s.stragglers), compute_seconds
+        shards = enumerate(self.shards())
         if s.codes.partial:
-            parts = [
-                PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
-                for i, rows in enumerate(self.shards())
-            ]
-            return SimulatedPartialExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
-        workers = [
-            Worker(i, s.problem, rows, s.schemes, s.sampling)
-            for i, rows in enumerate(self.shards())
-        ]
-        return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
+            parts = [PartWorker(i, s.problem, rows, s.codes.m, s.sampling) for i, rows in shards]
+            workers = [partial_worker(p.i, p.load, p.message, *timing) for p in parts]
+        else:
+            pool = self._pool() if share else None
+            wholes = [Worker(i, s.problem, rows, s.schemes, s.sampling, pool) for i, rows in shards]
+            workers = [whole_worker(w.i, w.answer, *timing) for w in wholes]
+        return SimulatedExchange(workers, wires, s.problem.dtype, server(s.codes))
+
+    def _pool(self) -> Pool:
+        """Return the gradients that all workers of this process share."""
+        s, data, k = self.shared, self.dataset, self.A.shape[0]
+        sizes = [rows.stop - rows.start for rows in datasets.partition(len(data.X), k)]
+        scale = 1 / len(data.X)
+        everything = gradients(s.problem, data.X, data.y, sizes, range(k), scale, s.sampling)
+        return Pool(everything, s.problem)
+
+
+def server(codes: Ensemble) -> MakeServer:
+    """Return what makes the server's half of the protocol for these codes."""
+    if not codes.partial:
+        return WholeServer
+    loads = codes.A.sum(axis=0, dtype=np.intp)
+    return partial(PartialServer, loads=loads, columns=codes.columns)
 
 
 def assignment_matrix(experiment: Experiment) -> AnyArray:
@@ -235,11 +265,17 @@ def build(
     *,
     problem: Problem | None = None,
     dataset: Dataset | None = None,
+    hosts: Sequence[str] = (),
+    earlier: RunFile | None = None,
 ) -> Run:
     """Build the parts of an experiment whose assignment matrix is A.
 
     Parameters
     ----------
+    hosts
+        The host of each worker, for ``hosts = auto``; all are on one host unless given.
+    earlier
+        A run to go on with: workers hold what they held.
     problem, dataset
         Used in place of the experiment's, which are then neither built nor tried; a `problem` is
         complete, and pickled for the workers.
@@ -262,7 +298,8 @@ def build(
             "--parts in-turn leaves out all parts of a message but one, which the server must "
             f"remember, with one m: give {instead}"
         )
-    ensembles = {m: _codes(e, A, m, stragglers) for m in _every_m(e)}
+    columns = earlier.placement if earlier else _placement(e, A, stragglers.odds, hosts)
+    ensembles = {m: _codes(e, A, m, stragglers, columns) for m in _every_m(e)}
     if len(ensembles) > 1 and ensembles[e.m].partial:
         raise ValueError(
             f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
@@ -393,7 +430,37 @@ def _switched(e: Experiment) -> bool:
     return SWITCHES[e.specs["switch"].name].promises.changes
 
 
-def _codes(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> Ensemble:
+def _placement(
+    e: Experiment, A: AnyArray, odds: Array | None, hosts: Sequence[str]
+) -> IntArray | None:
+    """Return the column of A that each worker holds, or None where it is its own."""
+    n = A.shape[1]
+    if e.hosts == "off":
+        return None
+    if "+" in e.hosts:
+        return np.array(e.hosts.split("+"), dtype=np.intp)
+    if e.hosts == "odds":
+        if odds is None:
+            raise ValueError(
+                "--hosts odds needs stragglers whose probabilities are known, as bernoulli or "
+                f"markov with rates=, not --stragglers {e.stragglers}"
+            )
+        return place(A, e.m, odds=odds)
+    if e.hosts == "auto":
+        names = list(hosts) or ["here"] * n
+        on = np.array([names.index(name) for name in names])
+    else:
+        on = consecutive(n, int(e.hosts))
+    return place(A, e.m, hosts=on, odds=odds)
+
+
+def _codes(
+    e: Experiment,
+    A: AnyArray,
+    m: int,
+    stragglers: StragglerModel,
+    placement: IntArray | None,
+) -> Ensemble:
     """Return the codes of one m, if there are any and the decoder serves them."""
     try:
         codes = (InTurn if e.parts == "in-turn" else Ensemble)(
@@ -404,6 +471,7 @@ def _codes(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> En
             e.seed,
             relabel=e.relabel,
             assignment=e.specs["assignment"],
+            placement=placement,
         )
         everybody = np.ones(A.shape[1], dtype=np.bool_)
         if DECODERS[e.specs["decoder"].name].own:

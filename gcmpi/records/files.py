@@ -231,6 +231,9 @@ def _write_code(group: Any, description: Description, columns: Mapping[str, AnyA
     group.attrs["seed"] = str(codes.seed)
     subset, worker = _scale(group, "subset", np.arange(k)), _scale(group, "worker", np.arange(n))
     _dataset(group, "A", codes.A, "assignment matrix", scales=(subset, worker))
+    if codes.placement is not None:
+        placed = "the column of the assignment that the worker holds"
+        _dataset(group, "placement", codes.placement, placed, scales=(worker,))
     if codes.fixed is not None:
         coded_row = _scale(group, "coded_row", np.arange(codes.m * k))
         _dataset(group, "B", codes.fixed, "encoding matrix", scales=(coded_row, worker))
@@ -307,6 +310,8 @@ class RunFile:
         How many subsets each worker holds.
     target
         Its loss and the optimum; the target accuracy is a setting.
+    placement : (n,) or None
+        The column of the assignment that each worker holds, where it is not its own.
     """
 
     experiment: str
@@ -321,6 +326,12 @@ class RunFile:
     resumed: tuple[Mapping[str, str], ...]
     own: Mapping[str, Source]
     target: Target
+    placement: IntArray | None = None
+
+    @property
+    def shares(self) -> bool:
+        """Whether workers on a virtual clock shared gradients."""
+        return self.environment.get(environment.SHARED) == "yes"
 
     @property
     def command(self) -> str:
@@ -404,6 +415,7 @@ def read(path: Path) -> RunFile:
                     loss=float(file["experiment"].attrs.get("target_loss", 0.0)),
                     optimum=float(file["experiment"].attrs.get("optimum", np.nan)),
                 ),
+                file["code/placement"][()] if "placement" in file["code"] else None,
             )
     except (OSError, KeyError) as error:
         raise ValueError(f"cannot read run file {path}: {words(error, path)}") from error

@@ -70,6 +70,12 @@ def _add_code(group: argparse._ArgumentGroup) -> None:
     add("--switch", metavar="PART", help="never, or observed:tolerance= to change m from 1 to M")
     add("--decoder", metavar="PART", help="auto (optimal), least-squares, ridge or a source's own")
     add(
+        "--hosts",
+        metavar="H",
+        help="spread the holders of a subset over so many hosts, the run's hosts (auto), or by "
+        "the workers' known probabilities to straggle (odds)",
+    )
+    add(
         "--relabel",
         action="store_const",
         const=True,
@@ -134,6 +140,12 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="no MPI: all workers in this process, on a virtual clock",
     )
+    add(
+        "--share",
+        action="store_true",
+        help="with --simulate: compute a subset's gradient once for all workers that hold it, the "
+        "same up to rounding",
+    )
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
@@ -170,17 +182,20 @@ class Request:
     ----------
     notes
         What the header should say of the user's own parts.
+    share
+        Whether workers on a virtual clock share gradients.
     """
 
     experiment: Experiment
     output: Output
     earlier: RunFile | None
     notes: tuple[str, ...] = ()
+    share: bool = False
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "switch", "decoder", "memory", "parts", "relabel", "problem",
-    "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire",
+    "assignment", "encoding", "m", "switch", "decoder", "hosts", "memory", "parts", "relabel",
+    "problem", "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire",
     "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
     "target_excess",
 )  # fmt: skip
@@ -197,7 +212,7 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
     from gcmpi import records as recording
     from gcmpi.experiments.experiment import Experiment
 
-    experiment = Experiment()
+    experiment, run = Experiment(), None
     source = options.config or options.resume
     if source and Path(source).suffix == ".toml":
         try:
@@ -206,7 +221,8 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot use --config {source}: {words(error, source)}") from error
     elif source:
-        experiment = _of_run(recording.read(Path(source)))
+        run = recording.read(Path(source))
+        experiment = _of_run(run)
     changes: dict[str, Any] = {
         name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None
     }
@@ -217,6 +233,9 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
         changes[key] = value
     if options.resume and set(changes) - {"iterations"}:
         raise ValueError("--resume goes on with the same experiment: only --iterations may change")
+    placement = run.placement if run and options.config else None
+    if placement is not None and not {"assignment", "hosts"} & changes.keys():
+        changes["hosts"] = "+".join(map(str, placement))
     experiment = experiment.change(changes)
     smoke = {"iterations": 5, "audit_every": 2, "warmup": 1}
     return experiment.change(smoke) if options.smoke else experiment
@@ -262,6 +281,8 @@ def read_request(argv: list[str]) -> Request:
         raise ValueError(f"--{empty[0]} needs the name of a file, not an empty text")
     if options.resume and (options.output or options.config):
         raise ValueError("--resume RUN goes on in RUN: leave out --output and --config")
+    if options.share and not options.simulate:
+        raise ValueError("--share is for workers in one process: give --simulate too")
     experiment = read_experiment(options)
     notes = _notes(options.config or options.resume, experiment)
     if options.resume:
@@ -295,7 +316,7 @@ def read_request(argv: list[str]) -> Request:
         _probe(path)
     except OSError as error:
         raise ValueError(f"cannot write --output {path}: {words(error, path)}") from error
-    return Request(experiment, Output(path, taken), None, notes)
+    return Request(experiment, Output(path, taken), None, notes, options.share)
 
 
 def _probe(path: Path) -> None:

@@ -38,6 +38,7 @@ KINDS = {
     "switched": {"encoding": "random-diagonal", "switch": "observed:tolerance=0.4,window=3"},
     "batches": {"batch": "rows:3"},
     "in turn": {"parts": "in-turn", "memory": "1"},
+    "late": {"late": "remember", "memory": "1"},
 }
 CHANGING = {"redrawn", "relabelled", "partial", "switched", "in turn"}
 """Error feedback is refused where the code changes."""

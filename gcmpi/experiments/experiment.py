@@ -65,6 +65,9 @@ class Experiment:
         How the server descends, and for how long.
     stragglers, wait
         How late workers are made, and when the server stops waiting.
+    late
+        What is done with answers to earlier iterations: ``drop`` them, or ``remember`` what they
+        say of the gradients, with memory.
     wire
         The type of the coded vectors on their way.
     compression
@@ -109,6 +112,7 @@ class Experiment:
     iterations: int = 100
     stragglers: str = "bernoulli:q=0.25"
     wait: str = "deadline:auto"
+    late: Literal["drop", "remember"] = "drop"
     wire: WireType = "float32"
     compression: str = "none"
     seed: int = 0

@@ -105,6 +105,7 @@ def _add_stragglers(group: argparse._ArgumentGroup) -> None:
         help="deadline:SECONDS, deadline:auto, fastest:COUNT, all, covered:COUNT or "
         "decodable:TOLERANCE",
     )
+    add("--late", metavar="HOW", help="drop late answers, or remember them, with --memory")
 
 
 def _add_messages(group: argparse._ArgumentGroup) -> None:
@@ -195,8 +196,8 @@ class Request:
 
 SETTINGS = (
     "assignment", "encoding", "m", "switch", "decoder", "hosts", "memory", "parts", "relabel",
-    "problem", "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire",
-    "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
+    "problem", "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "late",
+    "wire", "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
     "target_excess",
 )  # fmt: skip
 

@@ -166,8 +166,14 @@ class Progress:
         return f"{done} of {self._iterations}, {duration(seconds)} left"
 
 
-def timing(columns: Mapping[str, AnyArray]) -> str:
-    """Return the table of times: percentiles over the iterations after the warm-up."""
+def timing(columns: Mapping[str, AnyArray], late: str = "dropped") -> str:
+    """Return the table of times: percentiles over the iterations after the warm-up.
+
+    Parameters
+    ----------
+    late
+        What was done with late answers.
+    """
     timed = columns["warmup"] == 0
     if not timed.any():
         return "# no iteration after the warm-up: no timing table\n"
@@ -195,7 +201,7 @@ def timing(columns: Mapping[str, AnyArray]) -> str:
     survivors = columns["survivors"].sum(axis=1)
     lines.append(
         f"# survivors {survivors.mean():.1f} of {columns['survivors'].shape[1]} on average, "
-        f"{int(columns['stale_messages'].sum())} stale messages dropped, "
+        f"{int(columns['stale_messages'].sum())} stale messages {late}, "
         f"{columns['bytes_up'].sum() / 1e6:.4g} MB up, "
         f"{columns['bytes_down'].sum() / 1e6:.4g} MB down"
     )
@@ -269,7 +275,8 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
     """Return the closing lines: table, target, VALID or INVALID, path, RESULT."""
     figures = summary(run, columns, path, status)
     wrong = problems(columns)
-    lines = [timing(columns).rstrip("\n")]
+    late = "remembered" if run.experiment.late == "remember" else "dropped"
+    lines = [timing(columns, late).rstrip("\n")]
     if run.target:
         lines.append(f"# target {_target(run)}: {_when(figures)}")
     known = columns["m"] > 0

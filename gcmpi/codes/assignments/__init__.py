@@ -27,6 +27,7 @@ from gcmpi.codes.assignments.expanders import (
     second_eigenvalue,
 )
 from gcmpi.codes.assignments.graphs import kneser, latin_square, lattice, paley, triangular
+from gcmpi.codes.assignments.hypergraphs import graph, largest_r
 from gcmpi.codes.assignments.parameters import Parameters, parameters
 from gcmpi.codes.assignments.random_sets import (
     bernoulli,
@@ -65,12 +66,14 @@ __all__ = [
     "expander",
     "find",
     "fractional_repetition",
+    "graph",
     "graph_edges",
     "groups",
     "higman_sims",
     "hoffman_singleton",
     "is_ramanujan",
     "kneser",
+    "largest_r",
     "latin_square",
     "lattice",
     "pairwise_balanced",

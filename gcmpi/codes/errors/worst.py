@@ -1,4 +1,4 @@
-"""The straggler sets that hurt most: found by removal one by one, then swaps."""
+"""The straggler sets that hurt most: all holders of some subsets, or one by one, then swaps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from gcmpi.codes.errors.sampling import check_counts
 
 RIDGE = 1e-9
 """Added to B'B for the search, so that it can be inverted; the errors reported are exact."""
+BEAM, UNIONS = 32, 4
+"""Unions of holder sets that are kept at each size, and that a search starts from."""
+NOBODY = np.zeros(0, dtype=np.intp)
 
 
 def worst_set(
@@ -18,8 +21,8 @@ def worst_set(
     """Return s stragglers with a large Err_S, and that error: a lower estimate of the worst case.
 
     Starts from the workers removed one by one at the greatest cost, from all holders of a few
-    subsets (the sets behind Claim 1), and from random sets; each is improved by the best swap
-    of a straggler for a survivor until none helps.
+    subsets (the sets behind Claim 1, and the worst unions of whole holder sets), and from random
+    sets; each is improved by the best swap of a straggler for a survivor until none helps.
 
     Parameters
     ----------
@@ -51,6 +54,8 @@ def worst_set(
     check_counts([s], n)
     search = _Search(B, m)
     starts = [search.greedy(s), _holders(A, s)]
+    unions = sorted((search.greedy(s, T) for T in _unions(A, m, s)), key=search.error)
+    starts += unions[-UNIONS:]
     starts += [rng.permutation(n)[:s] for _ in range(restarts)]
     results = [search.improve(start) for start in starts]
     stragglers, error = max(results, key=lambda result: result[1])
@@ -78,10 +83,9 @@ class _Search:
         cost: Array = np.sum(X**2, axis=1) / left
         return cost
 
-    def greedy(self, s: int) -> IntArray:
-        """Return s workers removed one by one, each at the greatest cost."""
-        T = np.zeros(0, dtype=np.intp)
-        for _ in range(s):
+    def greedy(self, s: int, T: IntArray = NOBODY) -> IntArray:
+        """Return s workers: T, and others removed one by one, each at the greatest cost."""
+        for _ in range(s - len(T)):
             costs = self.costs(T)
             costs[T] = -1.0
             T = np.append(T, costs.argmax())
@@ -124,3 +128,23 @@ def _holders(A: AnyArray, s: int) -> IntArray:
         T.extend(int(i) for i in more)
         left[:, more] = False
     return np.array(T, dtype=np.intp)
+
+
+def _unions(A: AnyArray, m: int, s: int) -> list[IntArray]:
+    """Return sets of up to s workers that hold as many subsets as possible all by themselves.
+
+    Unions of the holder sets of one subset, of two, and so on, as long as they are at most s
+    workers; of each number those are kept that take most parts of subsets away, and of these the
+    smallest. The largest unions are returned, and those of one subset less.
+    """
+    holders = A.astype(np.bool_)
+    levels = [np.zeros((1, A.shape[1]), dtype=np.bool_)]
+    while len(levels[-1]):
+        wider = levels[-1][:, None] | holders
+        size = wider.sum(axis=2)
+        grown = (size > levels[-1].sum(axis=1)[:, None]) & (size <= s)
+        found = np.unique(wider[grown], axis=0)
+        left = (~found).astype(np.intp) @ A.T.astype(np.intp)
+        lost = np.maximum(m - left, 0).sum(axis=1)
+        levels.append(found[np.lexsort((found.sum(axis=1), -lost))[:BEAM]])
+    return [np.flatnonzero(union) for level in levels[1:][-3:] for union in level]

@@ -19,6 +19,7 @@ from gcmpi.codes.assignments.fields import (
 )
 from gcmpi.registry import ASSIGNMENTS, Spec
 from gcmpi.testing.symmetry import is_transitive_on_workers
+from tests.every import every
 
 
 @pytest.mark.parametrize("name", [part.name for part in ASSIGNMENTS])
@@ -27,7 +28,7 @@ def test_assignments_keep_the_laws_that_users_assignments_are_held_to(name):
         testing.check_assignment(str(Spec(name, options)))
 
 
-@pytest.mark.parametrize("name", [part.name for part in ASSIGNMENTS])
+@every("name", [part.name for part in ASSIGNMENTS])
 def test_every_assignment_is_a_matrix_of_bytes_with_the_parameters_that_are_read_off(name):
     for options in ASSIGNMENTS[name].examples:
         A = ASSIGNMENTS.build(Spec(name, options))
@@ -79,7 +80,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("text", "message"), REFUSALS.items())
+@every("text, message", REFUSALS.items())
 def test_refusals_say_what_is_possible(text, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         ASSIGNMENTS.build(text)
@@ -89,7 +90,7 @@ def test_refusals_say_what_is_possible(text, message):
 # ---------------------------------------------------------------- fields
 
 
-@pytest.mark.parametrize("q", [2, 3, 4, 5, 7, 8, 9, 16, 25, 27])
+@every("q", [2, 3, 4, 5, 7, 8, 9, 16, 25, 27])
 def test_tables_are_those_of_a_field(q):
     minus, times = differences(q), products(q)
     zero, one = 0, 1
@@ -113,7 +114,7 @@ def test_indices_of_a_prime_field_are_residues():
     assert (products(11) == a * b % 11).all()
 
 
-@pytest.mark.parametrize("q", [2, 5, 9, 16, 31, 64])
+@every("q", [2, 5, 9, 16, 31, 64])
 def test_logarithms_count_up_from_a_generator(q):
     log = logarithms(q)
     assert log[0] == -1

@@ -1,5 +1,7 @@
 """What the baselines promise, and the numbers that were measured of them."""
 
+from contextlib import suppress
+from functools import cache
 from itertools import combinations
 
 import networkx as nx
@@ -30,6 +32,7 @@ from gcmpi.codes.encodings.communication_efficient import generator, points
 from gcmpi.decoders import vandermonde
 from gcmpi.errors import condition_number, rounding
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
+from tests.every import every
 
 SMALL = 9
 
@@ -54,34 +57,32 @@ def masks(n, s, limit=None, seed=0):
 # ---------------------------------------------------------------- exact for every set of gamma - m
 
 
-def tolerant_cases():
+@cache
+def tolerant():
+    """Return the small codes that promise to be exact, by name."""
     specs = [Spec(p.name, o) for p in ENCODINGS if p.promises.tolerant for o in p.examples]
+    found = {}
     for assignment in (Spec(p.name, o) for p in ASSIGNMENTS for o in p.examples):
         A = ASSIGNMENTS.build(assignment)
         if A.shape[1] > SMALL:
             continue
         for spec in specs:
             for m in (1, 2, 3):
-                try:
-                    code = make(spec, A, m)
-                except ValueError:
-                    continue
-                yield pytest.param(code, id=f"{assignment} + {spec}, m={m}")
-
-
-TOLERANT = list(tolerant_cases())
+                with suppress(ValueError):
+                    found[f"{assignment} + {spec}, m={m}"] = make(spec, A, m)
+    return found
 
 
 def test_every_exact_code_is_in_some_case_with_stragglers():
     names = {
-        case.id.split(" + ")[1].partition(",")[0].partition(":")[0]
-        for case in TOLERANT
-        if case.values[0].gamma > case.values[0].m
+        name.split(" + ")[1].partition(",")[0].partition(":")[0]
+        for name, code in tolerant().items()
+        if code.gamma > code.m
     }
     assert names == {p.name for p in ENCODINGS if p.promises.tolerant} - {"uncoded"}
 
 
-@pytest.mark.parametrize("code", TOLERANT)
+@every("code", tolerant)
 def test_exact_codes_survive_every_set_of_gamma_minus_m_and_no_code_survives_more(code):
     s = code.gamma - code.m
     for survivors in masks(code.n, s):
@@ -93,19 +94,19 @@ def test_exact_codes_survive_every_set_of_gamma_minus_m_and_no_code_survives_mor
 
 
 LARGE = {
-    "fractional-repetition": (fractional_repetition(91, 7), 1),
-    "erasurehead": (fractional_repetition(91, 13), 1),
-    "cyclic-repetition": (cyclic(91, 21), 1),
-    "cyclic-mds": (cyclic(91, 21), 1),
-    "gaussian-exact": (projective_plane(9), 2),
-    "block-mds": (fractional_repetition(91, 13), 3),
+    "fractional-repetition": ("fractional-repetition:n=91,delta=7", 1),
+    "erasurehead": ("fractional-repetition:n=91,delta=13", 1),
+    "cyclic-repetition": ("cyclic:n=91,delta=21", 1),
+    "cyclic-mds": ("cyclic:n=91,delta=21", 1),
+    "gaussian-exact": ("projective-plane:order=9", 2),
+    "block-mds": ("fractional-repetition:n=91,delta=13", 3),
 }
 
 
-@pytest.mark.parametrize("name", LARGE)
-def test_exact_over_a_thousand_sets_of_91_workers(name):
-    A, m = LARGE[name]
-    code = make(name, A, m)
+@every("name, code", LARGE.items())
+def test_exact_over_a_thousand_sets_of_91_workers(name, code):
+    assignment, m = code
+    code = make(name, ASSIGNMENTS.build(assignment), m)
     worst = max(code.error(S) for S in masks(91, code.gamma - m, limit=1000))
     assert worst < 1e-9 * m * 91
 
@@ -150,7 +151,7 @@ def test_more_draws_are_better_conditioned():
         assert many < one
 
 
-@pytest.mark.parametrize(("n", "delta"), [(5, 1), (9, 3), (10, 4), (12, 2), (31, 7), (91, 21)])
+@every("n, delta", [(5, 1), (9, 3), (10, 4), (12, 2), (31, 7), (91, 21)])
 def test_cyclic_mds_coefficients_vanish_at_the_centred_zeros_only(n, delta):
     B = encodings.cyclic_mds(cyclic(n, delta), 1)
     c = B[:, 0]
@@ -178,8 +179,8 @@ def test_cyclic_mds_is_unbiased():
 # ---------------------------------------------------------------- m > 1
 
 
-@pytest.mark.parametrize("order", ["alternating", "ascending"])
-@pytest.mark.parametrize(("n", "delta", "m"), [(5, 3, 2), (6, 4, 3), (7, 3, 1), (4, 4, 4)])
+@every("order", ["alternating", "ascending"])
+@every("n, delta, m", [(5, 3, 2), (6, 4, 3), (7, 3, 1), (4, 4, 4)])
 def test_ye_abbe_messages_are_values_of_a_polynomial_with_the_parts_on_top(n, delta, m, order):
     """By exact interpolation: rational points, whole gradients."""
     from fractions import Fraction
@@ -223,7 +224,7 @@ def test_gaussian_code_is_a_product_with_the_target_at_the_end():
             assert np.allclose(C @ rows, code.B)
 
 
-@pytest.mark.parametrize("m", [1, 2, 3, 4, 5])
+@every("m", [1, 2, 3, 4, 5])
 def test_any_m_rows_of_the_generator_are_independent(m):
     for size in range(m, 9):
         G = generator(size, m)
@@ -245,8 +246,8 @@ def test_block_mds_loses_by_groups():
 # ---------------------------------------------------------------- bounds
 
 
-@pytest.mark.parametrize(
-    ("A", "m", "encoding", "name"),
+@every(
+    "A, m, encoding, name",
     [
         (fractional_repetition(8, 4), 1, "fractional-repetition", "worst case of groups"),
         (fractional_repetition(8, 4), 2, "block-mds", "worst case of groups"),
@@ -328,7 +329,7 @@ def test_random_replication_is_pairwise_balanced_on_average():
     assert np.abs(shared[~np.eye(20, dtype=bool)] - 1.6).max() < 0.2
 
 
-@pytest.mark.parametrize(("dimension", "order"), [(3, 2), (3, 3), (3, 4), (5, 2)])
+@every("dimension, order", [(3, 2), (3, 3), (3, 4), (5, 2)])
 def test_pairwise_balanced_is(dimension, order):
     A = pairwise_balanced(dimension, order, seed=1).astype(int)
     k, n = A.shape
@@ -339,7 +340,7 @@ def test_pairwise_balanced_is(dimension, order):
     assert (shared[~np.eye(k, dtype=bool)] * n == gamma * gamma).all()
 
 
-@pytest.mark.parametrize(("n", "delta"), [(4, 3), (10, 3), (31, 6), (32, 5), (60, 7), (91, 10)])
+@every("n, delta", [(4, 3), (10, 3), (31, 6), (32, 5), (60, 7), (91, 10)])
 def test_expanders_are_ramanujan(n, delta):
     A = expander(n, delta)
     assert (A == A.T).all()
@@ -433,7 +434,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("build", "message"), REFUSED.values(), ids=REFUSED)
+@every("build, message", REFUSED)
 def test_refusals_say_what_is_possible(build, message):
     with pytest.raises(ValueError, match=message):
         build()
@@ -446,7 +447,7 @@ def test_a_search_without_a_ramanujan_graph_says_so(monkeypatch):
         expander(10, 3)
 
 
-@pytest.mark.parametrize("what", [c for c in REFUSED.values() if "--assignment" in c[1]])
+@every("what", [c for c in REFUSED.values() if "--assignment" in c[1]])
 def test_what_a_refusal_says_to_type_can_be_built(what):
     with pytest.raises(ValueError, match=what[1]) as error:
         what[0]()

@@ -15,11 +15,12 @@ from gcmpi.experiments.experiment import Experiment
 from gcmpi.learning import partition, prepare
 from gcmpi.learning.batches import Sampling, canonical
 from tests import simulated
+from tests.every import every
 from tests.own_models import Four, with_own
 from tests.test_training import EXACT, make, train
 
 
-@pytest.mark.parametrize(("given", "stored"), [
+@every("given, stored", [
     ("1", "1"), ("1.0", "1"), (1, "1"), (1.0, "1"), (0.1, "0.1"), ("0.10", "0.1"), (".5", "0.5"),
     ("1e-2", "0.01"), ("rows:32", "rows:32"), (" rows:032 ", "rows:32"),
 ])  # fmt: skip
@@ -28,7 +29,7 @@ def test_texts(given, stored):
     assert Experiment(batch=given).batch == stored
 
 
-@pytest.mark.parametrize("given", [
+@every("given", [
     "0", "-0.1", "1.5", "32", "nan", "inf", "rows:0", "rows:-1", "rows:1.5", "rows:", "rows", "",
     "half", True, "rows:1e3",
 ])  # fmt: skip

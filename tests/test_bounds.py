@@ -24,6 +24,7 @@ from gcmpi.assignments import (
 )
 from gcmpi.encodings import random_diagonal, random_hadamard, stacked
 from gcmpi.registry import Spec
+from tests.every import every
 
 PLANE, COSET = projective_plane(3), coset(9, 2, (0, 1, 3, 4))
 DESIGNS = {
@@ -59,8 +60,8 @@ def mean_error(A, m, survivors, epsilon, draws, seed=0):
 # Lemma 1: the formula of the paper, and that it bounds the mean for given survivors
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.7])
-@pytest.mark.parametrize("A", [PLANE, COSET, biregular(12, 8, 2), steiner_triple(9)[:9]])
+@every("epsilon", [0.0, 0.1, 0.7])
+@every("A", [PLANE, COSET, biregular(12, 8, 2), steiner_triple(9)[:9]])
 def test_lemma_1_is_its_formula(A, epsilon):
     k, n = A.shape
     m, c = 2, (1 + epsilon**2 / 3) / (1 - epsilon**2)
@@ -103,8 +104,8 @@ def test_lemma_1_is_the_error_itself_with_one_part(A):
 # Corollaries 1 to 3
 
 
-@pytest.mark.parametrize("A", DESIGNS.values(), ids=DESIGNS)
-@pytest.mark.parametrize("m", [1, 2, 3])
+@every("A", DESIGNS)
+@every("m", [1, 2, 3])
 def test_corollary_1_is_lemma_1_on_a_design(A, m):
     n = A.shape[1]
     for s in range(n + 1):
@@ -120,8 +121,8 @@ def test_corollary_1_has_the_values_of_the_paper():
     assert bounds.stacked_design(A, 2, 22) < 94
 
 
-@pytest.mark.parametrize("A", GRAPHS.values(), ids=GRAPHS)
-@pytest.mark.parametrize("m", [1, 2])
+@every("A", GRAPHS)
+@every("m", [1, 2])
 def test_corollary_2_is_above_lemma_1_and_equal_to_it_without_stragglers(A, m):
     n = len(A)
     for s in range(n + 1):
@@ -190,16 +191,14 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("bound", "A", "m", "message"), REFUSED.values(), ids=REFUSED)
+@every("bound, A, m, message", REFUSED)
 def test_theorems_refuse_what_they_do_not_cover(bound, A, m, message):
     with pytest.raises(ValueError, match=message):
         bound(A, m, 1)
 
 
-@pytest.mark.parametrize(
-    "bound", [bounds.corollary_1, bounds.claim_1, bounds.holder_bound, bounds.stacked_design]
-)
-@pytest.mark.parametrize("s", [-1, 14])
+@every("bound", [bounds.corollary_1, bounds.claim_1, bounds.holder_bound, bounds.stacked_design])
+@every("s", [-1, 14])
 def test_theorems_refuse_impossible_numbers_of_stragglers(bound, s):
     with pytest.raises(ValueError, match=rf"in 0\.\.13, not {s}"):
         bound(PLANE, 2, s)
@@ -241,8 +240,8 @@ def test_lemma_2_holds_for_other_matrices_too():
 # one part
 
 
-@pytest.mark.parametrize("A", DESIGNS.values(), ids=DESIGNS)
-@pytest.mark.parametrize("m", [1, 2])
+@every("A", DESIGNS)
+@every("m", [1, 2])
 def test_stacked_design_is_the_error_of_every_set(A, m):
     n = A.shape[1]
     code = Code(A, stacked(A, m), m)
@@ -251,8 +250,8 @@ def test_stacked_design_is_the_error_of_every_set(A, m):
             assert code.error(S) == pytest.approx(bounds.stacked_design(A, m, s))
 
 
-@pytest.mark.parametrize("A", [*GRAPHS.values(), schlaefli()])
-@pytest.mark.parametrize("m", [1, 2])
+@every("A", [*GRAPHS.values(), schlaefli()])
+@every("m", [1, 2])
 def test_stacked_expander_bounds_every_set(A, m):
     n = len(A)
     code = Code(A, stacked(A, m), m)
@@ -298,8 +297,8 @@ def test_claim_1_is_no_bound_on_the_mean():
     assert np.mean([code.error(S) for S in masks(12, 3)]) < 0.5
 
 
-@pytest.mark.parametrize("m", [1, 2, 3])
-@pytest.mark.parametrize("A", [cyclic(6, 2), steiner_triple(7)[:4], uncoded(5)])
+@every("m", [1, 2, 3])
+@every("A", [cyclic(6, 2), steiner_triple(7)[:4], uncoded(5)])
 def test_holder_bound_is_the_mean_of_what_each_set_loses_for_sure(A, m):
     n = A.shape[1]
     for s in range(n + 1):
@@ -323,8 +322,8 @@ def test_holder_bound_has_the_values_measured_elsewhere():
 # which theorem covers which code
 
 
-@pytest.mark.parametrize(
-    ("A", "m", "encoding", "options", "name"),
+@every(
+    "A, m, encoding, options, name",
     [
         (PLANE, 2, "random-diagonal", {}, "Corollary 1"),
         (PLANE, 2, "random-diagonal", {"epsilon": 0.0}, "Corollary 1"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gcmpi import Code
 from gcmpi.codes.code import combine, encode, message_length
+from tests.every import every
 
 A = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]], dtype=np.uint8)
 
@@ -123,7 +124,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("A", "B", "m", "message"), REFUSED.values(), ids=REFUSED)
+@every("A, B, m, message", REFUSED)
 def test_refuses(A, B, m, message):
     with pytest.raises(ValueError, match=message):
         Code(A, B, m)

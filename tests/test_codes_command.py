@@ -14,6 +14,7 @@ from gcmpi.commands.codes.output import Progress, table
 from gcmpi.encodings import stacked
 from gcmpi.errors import ErrorEngine, target
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, STRAGGLERS
+from tests.every import every
 
 COSET = "coset:k=9,m=2,generators=0+1+3+4"
 
@@ -207,7 +208,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("line", "message"), REFUSED.items(), ids=REFUSED)
+@every("line, message", REFUSED.items())
 def test_refuses_in_one_line(refused, line, message):
     assert message in refused(line)
 
@@ -360,8 +361,8 @@ def test_error_refuses_models(refused, stragglers, message):
     assert message in refused(f"error --draws 1 --sets 5 --stragglers {stragglers}")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
+@every(
+    "options, message",
     [
         ("--workers 5,x", "--workers needs counts"),
         ("--workers 0", "--workers needs counts"),

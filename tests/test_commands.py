@@ -20,6 +20,7 @@ from gcmpi.commands.parsing import Parser, complain, prog
 from gcmpi.commands.table import COMMANDS
 from gcmpi.sentences import did_you_mean, duration, left, words
 from tests.conftest import ROOT, Done, Run
+from tests.every import every
 
 TINY = ("--assignment", "projective-plane:order=2", "--problem", "softmax", "--dataset",
         "mixture:rows=200,features=5", "--smoke")  # fmt: skip
@@ -229,7 +230,7 @@ def failure(number: int, *name: str) -> OSError:
     return OSError(number, os.strerror(number), *name)
 
 
-@pytest.mark.parametrize("number", [n for n in sorted(errno.errorcode) if n < 40])
+@every("number", [n for n in sorted(errno.errorcode) if n < 40])
 def test_no_error_number_in_words(number):
     for error in (failure(number), failure(number, "x.h5")):
         for named in ("", "x.h5"):

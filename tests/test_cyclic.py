@@ -14,6 +14,7 @@ from gcmpi.encodings import cyclic_trained, exact_trained, harmonic, random_diag
 from gcmpi.errors import ErrorEngine, target, unbiased, worst_set
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.run import assignment_matrix, build
+from tests.every import every
 
 PLANE = projective_plane(3)
 HALF = cyclic(10, 4)
@@ -28,7 +29,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("A", "m", "frequencies"), CASES)
+@every("A, m, frequencies", CASES)
 def test_the_family_is_exact_and_cyclic_whatever_its_parameters(A, m, frequencies):
     n = A.shape[1]
     family = Family(A, m, frequencies)
@@ -109,8 +110,8 @@ def test_attacks_in_the_training_of_exact_codes():
     assert attacked < 0.95 * plain
 
 
-@pytest.mark.parametrize(
-    ("A", "m", "B"),
+@every(
+    "A, m, B",
     [
         (PLANE, 2, lambda A, m: exact_trained(A, m, 0, steps=30, starts=1)),
         (PLANE, 2, lambda A, m: random_diagonal(A, m, np.random.default_rng(0))),

@@ -32,6 +32,7 @@ from gcmpi.codes.decoders.made import Maker
 from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.formats import NOISE_POWER
 from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS, Spec
+from tests.every import every
 
 SMALL = 9
 
@@ -390,7 +391,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("decode", "code", "message"), REFUSED.values(), ids=REFUSED)
+@every("decode, code, message", REFUSED)
 def test_decoders_refuse_codes_they_do_not_serve(decode, code, message):
     with pytest.raises(ValueError, match=message):
         decode(code, np.ones(code.n, dtype=bool))

@@ -23,6 +23,7 @@ from gcmpi.codes.decoders.least_squares import (
 )
 from gcmpi.encodings import exact_trained, random_diagonal, random_hadamard, stacked, uncoded
 from gcmpi.formats import NOISE_POWER
+from tests.every import every
 
 RNG = np.random.default_rng(0)
 PLANE, COSET = projective_plane(3), coset(9, 2, (0, 1, 3, 4))
@@ -48,8 +49,8 @@ def decoders(code, eps=0.0):
     return always(Downdate(code, eps=eps)), NormalEquations(eps), plain
 
 
-@pytest.mark.parametrize("code", CODES.values(), ids=CODES)
-@pytest.mark.parametrize("which", range(3))
+@every("code", CODES)
+@every("which", range(3))
 def test_decoders_agree_with_least_squares(which, code):
     decoder, rng = decoders(code)[which], np.random.default_rng(1)
     for q in (0, 0.1, 0.3, 0.6, 0.9, 1):
@@ -96,9 +97,9 @@ def test_decoders_refuse_survivors_that_are_not_a_mask():
             decoder(code, np.arange(6))
 
 
-@pytest.mark.parametrize("code", CODES.values(), ids=CODES)
-@pytest.mark.parametrize("eps", [1e-1, NOISE_POWER["bfloat16"], NOISE_POWER["float16"], 1e-15])
-@pytest.mark.parametrize("which", range(2))
+@every("code", CODES)
+@every("eps", [1e-1, NOISE_POWER["bfloat16"], NOISE_POWER["float16"], 1e-15])
+@every("which", range(2))
 def test_decoders_with_a_ridge_agree(which, eps, code):
     decoder, rng = decoders(code, eps)[which], np.random.default_rng(1)
     for q in (0, 0.1, 0.3, 0.6, 0.9, 1):
@@ -149,7 +150,7 @@ def test_inverse_is_refused_above_the_condition_number():
     assert inverse(np.diag([1.0, 0.0])) is None
 
 
-@pytest.mark.parametrize("name", sorted(CODES.keys() - {"nearly parallel columns"}))
+@every("name", sorted(CODES.keys() - {"nearly parallel columns"}))
 def test_sparse_decoder_agrees(name):
     code = CODES[name]
     B = scipy.sparse.csr_array(code.B)

@@ -8,6 +8,7 @@ import pytest
 
 from gcmpi import assignments
 from gcmpi.registry import ASSIGNMENTS
+from tests.every import every
 
 PRIME_POWERS = (2, 3, 4, 5, 7, 8, 9, 11, 13, 16)
 
@@ -38,7 +39,7 @@ def is_circulant(A):
     return (np.roll(A, (1, 1), axis=(0, 1)) == A).all()
 
 
-@pytest.mark.parametrize("q", PRIME_POWERS)
+@every("q", PRIME_POWERS)
 def test_projective_plane(q):
     n = q * q + q + 1
     check_with_complement(
@@ -52,7 +53,7 @@ def test_projective_plane(q):
     assert (A[0] == assignments.singer_difference_set(q, 2)).all()
 
 
-@pytest.mark.parametrize(("q", "p", "e"), [(q, *r) for q, r in {
+@every("q, p, e", [(q, *r) for q, r in {
     2: (2, 1), 3: (3, 1), 4: (2, 2), 5: (5, 1), 7: (7, 1), 8: (2, 3), 9: (3, 2), 16: (2, 4),
 }.items()])  # fmt: skip
 def test_planes_have_the_rank_of_the_desarguesian_plane(q, p, e):
@@ -76,9 +77,7 @@ def test_classes_of_workers_are_baer_subplanes(q, r):
     assert (A[:, 0::classes].sum(axis=1) == r + 1).sum() == r * r + r + 1
 
 
-@pytest.mark.parametrize(
-    ("dimension", "q"), [(2, 4), (3, 2), (3, 3), (3, 4), (4, 2), (4, 3), (5, 2), (7, 2), (3, 7)]
-)
+@every("dimension, q", [(2, 4), (3, 2), (3, 3), (3, 4), (4, 2), (4, 3), (5, 2), (7, 2), (3, 7)])
 def test_projective_space(dimension, q):
     n, delta, lam = ((q**d - 1) // (q - 1) for d in (dimension + 1, dimension, dimension - 1))
     check_with_complement(
@@ -96,7 +95,7 @@ def test_the_plane_is_the_space_of_dimension_two():
     assert (assignments.projective_space(2, 5) == assignments.projective_plane(5)).all()
 
 
-@pytest.mark.parametrize("q", PRIME_POWERS)
+@every("q", PRIME_POWERS)
 def test_affine_plane(q):
     check_with_complement(
         lambda complement: assignments.affine_plane(q, complement), q * q, q * q + q, q, q + 1, 1
@@ -115,7 +114,7 @@ def test_labels_of_the_affine_plane():
         assert A[q * q + x, q * x + b]
 
 
-@pytest.mark.parametrize("v", [v for v in range(7, 100) if v % 6 in (1, 3)])
+@every("v", [v for v in range(7, 100) if v % 6 in (1, 3)])
 def test_steiner_triple_system(v):
     check_with_complement(
         lambda complement: assignments.steiner_triple(v, complement),
@@ -129,7 +128,7 @@ def test_the_smallest_triple_systems_are_planes():
     assert rank(assignments.steiner_triple(9), 3) == rank(assignments.affine_plane(3), 3) == 6
 
 
-@pytest.mark.parametrize("q", [7, 11, 19, 23, 27, 31, 43, 47, 59, 83, 243])
+@every("q", [7, 11, 19, 23, 27, 31, 43, 47, 59, 83, 243])
 def test_quadratic_residues(q):
     check_with_complement(
         lambda complement: assignments.quadratic_residue(q, complement),
@@ -148,7 +147,7 @@ def test_quadratic_residues_of_a_prime_are_squares():
     assert set(members) == {x * x % 23 for x in range(1, 23)}
 
 
-@pytest.mark.parametrize("q", [13, 37, 101, 109, 197])
+@every("q", [13, 37, 101, 109, 197])
 def test_biquadratic_residues(q):
     zero = q in (13, 109)
     delta, lam = ((q + 3) // 4, (q + 3) // 16) if zero else ((q - 1) // 4, (q - 5) // 16)
@@ -160,7 +159,7 @@ def test_biquadratic_residues(q):
     assert set(np.flatnonzero(A[0])) == {pow(x, 4, q) for x in range(0 if zero else 1, q)}
 
 
-@pytest.mark.parametrize("q", [31, 43, 127, 223, 283])
+@every("q", [31, 43, 127, 223, 283])
 def test_sextic_residues(q):
     check_with_complement(
         lambda complement: assignments.sextic_residue(q, complement),
@@ -178,7 +177,7 @@ def test_hall_and_paley_designs_differ():
     assert rank(assignments.sextic_residue(31), 2) != rank(assignments.quadratic_residue(31), 2)
 
 
-@pytest.mark.parametrize("q", [3, 5, 7, 9, 11, 17])
+@every("q", [3, 5, 7, 9, 11, 17])
 def test_twin_prime_powers(q):
     n = q * (q + 2)
     check_with_complement(
@@ -208,7 +207,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("text", "message"), REFUSALS.items())
+@every("text, message", REFUSALS.items())
 def test_refusals_say_what_is_possible(text, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         ASSIGNMENTS.build(text)

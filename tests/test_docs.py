@@ -23,11 +23,12 @@ from gcmpi.commands.train import options
 from gcmpi.registry import NotFoundError
 from gcmpi.training import FIELDS
 from tests.conftest import ROOT
+from tests.every import every
 
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
-PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+PAGE = every("page", {page.stem: page for page in PAGES})
 FOLDERS = "analysis|docs|examples|gcmpi|jobs|tests"
 PARSERS = {"train": options.parser, "sweep": sweep.parser, "codes": command_line.parser}
 
@@ -146,7 +147,7 @@ def commands(page):
 
 @PAGE
 def test_commands_parse(page, tmp_path, monkeypatch):
-    (tmp_path / "data").mkdir()  # a folder that a page tells to make
+    (tmp_path / "data").mkdir(exist_ok=True)  # a folder that a page tells to make
     monkeypatch.chdir(tmp_path)
     for command, words in commands(page):
         if command is None:
@@ -181,7 +182,7 @@ def test_every_flag_is_in_train_md():
     assert [flag for flag in sorted(flags) if f"`{flag}" not in page and flag != "-h"] == []
 
 
-@pytest.mark.parametrize("setting", registry.REGISTRIES)
+@every("setting", list(registry.REGISTRIES))
 def test_every_part_is_in_train_md(setting):
     page = text(DOCS / "train.md")
     shipped = [part.name for part in registry.REGISTRIES[setting] if not part.own]

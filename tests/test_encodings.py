@@ -14,6 +14,7 @@ from gcmpi.assignments import (
 )
 from gcmpi.encodings import diagonals, random_diagonal, random_hadamard, stacked, uncoded
 from gcmpi.registry import ENCODINGS
+from tests.every import every
 
 PLANE = projective_plane(3)
 
@@ -91,7 +92,7 @@ HADAMARD = [
 ]
 
 
-@pytest.mark.parametrize(("A", "m", "variant"), HADAMARD)
+@every("A, m, variant", HADAMARD)
 def test_random_hadamard_is_exact_with_vectors_of_mutual_null_spaces(A, m, variant):
     """Reads v_u off the rows of A_u, then checks B v_u = f_u."""
     k, n = A.shape
@@ -134,7 +135,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("A", "m", "variant", "message"), REFUSED)
+@every("A, m, variant, message", REFUSED)
 def test_random_hadamard_says_why_it_does_not_exist(A, m, variant, message):
     with pytest.raises(ValueError, match=f"random-hadamard.*{message}"):
         random_hadamard(A, m, np.random.default_rng(0), variant)

@@ -22,6 +22,7 @@ from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import engine as engine_module
 from gcmpi.encodings import random_diagonal, random_hadamard, stacked
 from gcmpi.errors import ErrorEngine, target
+from tests.every import every
 
 PLANE, COSET = projective_plane(3), coset(9, 2, (0, 1, 3, 4))
 GRAPH, GROUPS = biregular(20, 10, 3), fractional_repetition(8, 4)
@@ -59,7 +60,7 @@ def codes():
 
 
 CODES = {name: Code(A, B, m) for name, A, B, m in codes()}
-every_code = pytest.mark.parametrize("code", CODES.values(), ids=CODES)
+every_code = every("code", CODES)
 
 
 def engine_of(code):
@@ -359,8 +360,8 @@ def test_worst_set_refuses_more_stragglers_than_workers():
 # curves
 
 
-@pytest.mark.parametrize(
-    ("A", "m", "encoding", "theorem"),
+@every(
+    "A, m, encoding, theorem",
     [
         (PLANE, 2, "random-diagonal", "Corollary 1"),
         (PLANE, 1, "random-diagonal:epsilon=0.2", "exact for a BIBD"),

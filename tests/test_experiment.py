@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from gcmpi.experiments.experiment import Experiment
+from tests.every import every
 
 
 def test_toml_round_trip():
@@ -55,8 +56,8 @@ def test_change():
     assert experiment.change({}) == experiment
 
 
-@pytest.mark.parametrize(
-    ("settings", "pattern"),
+@every(
+    "settings, pattern",
     [
         ({"encodng": "stacked"}, r"unknown setting 'encodng' \(did you mean 'encoding'\?\)"),
         ({"encoding": "stackd"}, r"unknown encoding 'stackd' \(did you mean 'stacked'\?\)"),

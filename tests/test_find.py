@@ -7,6 +7,7 @@ import pytest
 
 from gcmpi import assignments
 from gcmpi.registry import ASSIGNMENTS, Spec
+from tests.every import every
 
 
 def check_entry(entry):
@@ -18,7 +19,7 @@ def check_entry(entry):
     assert p.gamma == least or promises.irregular
 
 
-@pytest.mark.parametrize("n", [*range(1, 66), 73, 81, 91, 100, 121, 133, 156])
+@every("n", [*range(1, 66), 73, 81, 91, 100, 121, 133, 156])
 def test_what_is_listed_exists(n):
     found = assignments.find(n)
     assert found.exact
@@ -29,7 +30,7 @@ def test_what_is_listed_exists(n):
     assert loads == sorted(loads)
 
 
-@pytest.mark.parametrize("n", [6, 7, 13, 16])
+@every("n", [6, 7, 13, 16])
 def test_a_load_is_respected(n):
     for delta in range(1, n + 1):
         for entry in assignments.find(n, delta).exact:
@@ -37,11 +38,7 @@ def test_a_load_is_respected(n):
             check_entry(entry)
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [Spec(p.name, options) for p in ASSIGNMENTS if p.sizes for options in p.examples],
-    ids=str,
-)
+@every("spec", lambda: [Spec(p.name, x) for p in ASSIGNMENTS if p.sizes for x in p.examples])
 def test_every_example_is_found(spec):
     p = assignments.parameters(ASSIGNMENTS.build(spec))
     found = assignments.find(p.n, p.delta).exact
@@ -52,9 +49,7 @@ def required(part):
     return [key for key, p in part.options.items() if p.default is inspect.Parameter.empty]
 
 
-@pytest.mark.parametrize(
-    "part", [p for p in ASSIGNMENTS if len(required(p)) == 1], ids=lambda part: part.name
-)
+@every("part", lambda: {p.name: p for p in ASSIGNMENTS if len(required(p)) == 1})
 def test_every_value_of_a_single_option_is_found(part):
     """Build all that can be built up to 130 workers, and compare with the formulas."""
     (key,) = required(part)

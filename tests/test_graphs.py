@@ -6,6 +6,7 @@ import pytest
 
 from gcmpi import assignments
 from gcmpi.registry import ASSIGNMENTS
+from tests.every import every
 
 # name and options: (n, delta, lambda, mu), from the tables of strongly regular graphs
 GRAPHS = {
@@ -47,7 +48,7 @@ GRAPHS = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), GRAPHS.items())
+@every("text, expected", GRAPHS.items())
 def test_strongly_regular(text, expected):
     n, delta, lam, mu = expected
     A = ASSIGNMENTS.build(text).astype(np.intp)
@@ -61,7 +62,7 @@ def test_strongly_regular(text, expected):
     assert p.bibd == (lam == mu)
 
 
-@pytest.mark.parametrize(("text", "expected"), GRAPHS.items())
+@every("text, expected", GRAPHS.items())
 def test_spectrum(text, expected):
     n, delta, lam, mu = expected
     root = np.sqrt((lam - mu) ** 2 + 4 * (delta - mu))
@@ -89,7 +90,7 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize(("text", "oracle"), ORACLES.items())
+@every("text, oracle", ORACLES.items())
 def test_isomorphic_to_the_graph_of_networkx(text, oracle):
     graph = nx.from_numpy_array(ASSIGNMENTS.build(text))
     assert nx.vf2pp_is_isomorphic(graph, oracle())
@@ -132,7 +133,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("text", "message"), REFUSALS.items())
+@every("text, message", REFUSALS.items())
 def test_refusals_say_what_is_possible(text, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         ASSIGNMENTS.build(text)

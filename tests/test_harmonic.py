@@ -12,6 +12,7 @@ from gcmpi.codes.encodings.frames import dual_frame
 from gcmpi.codes.encodings.harmonic import _choices, waves
 from gcmpi.encodings import harmonic, random_hadamard
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
+from tests.every import every
 
 PLANE = projective_plane(3)
 
@@ -25,8 +26,8 @@ def test_waves_are_orthogonal(n):
             assert np.allclose(W.T @ W, n * np.eye(W.shape[1]))
 
 
-@pytest.mark.parametrize(
-    ("n", "m", "t"),
+@every(
+    "n, m, t",
     [(7, 2, 3), (9, 2, 2), (9, 1, 4), (9, 2, 5), (9, 3, 4), (10, 2, 4), (8, 3, 3), (12, 2, 6)],
 )
 def test_any_t_rows_of_z_are_independent(n, m, t):
@@ -41,8 +42,8 @@ def test_any_t_rows_of_z_are_independent(n, m, t):
         assert np.linalg.svd(rows, compute_uv=False).min() > 1e-9
 
 
-@pytest.mark.parametrize(
-    ("A", "m"),
+@every(
+    "A, m",
     [(PLANE, 1), (PLANE, 2), (PLANE, 3), (coset(5, 2, (0, 1, 3)), 2), (affine_plane(4), 2),
      (biregular(12, 12, 4, seed=1), 2), (cyclic(9, 5), 3)],
 )  # fmt: skip
@@ -108,8 +109,8 @@ def test_it_is_always_the_same_and_searched_once():
     assert not first.flags.writeable
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
+@every(
+    "arguments, message",
     [
         ({"m": 5}, r"needs every subset on at least m=5 workers; subset 0 is on 4: take m=4 or"),
         ({"m": 2, "t": 3}, r"needs 0 <= t <= gamma - m = 2 \(gamma=4, m=2\), not t=3"),

@@ -16,6 +16,7 @@ from gcmpi.experiments.experiment import Experiment
 from gcmpi.records import FIELDS
 from tests import own_parts
 from tests.conftest import Run
+from tests.every import every
 
 PYTHON = Path(sys.executable).name
 CODE = gcmpi.Ensemble(gcmpi.assignments.projective_plane(2), m=2, encoding=own_parts.gaussian)
@@ -87,8 +88,8 @@ def test_one_code_is_an_experiment_too():
     assert curve.points[0].error.mean == pytest.approx(code.error(np.ones(7, dtype=bool)))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
+@every(
+    "settings, message",
     [
         ({"iteration": 5}, "did you mean 'iterations'"),
         ({"rescale": "alhpa"}, "--rescale must be one of alpha, none"),

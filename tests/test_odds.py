@@ -26,6 +26,7 @@ from gcmpi.errors import ErrorEngine, target
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.run import build
 from gcmpi.registry import STRAGGLERS, Spec
+from tests.every import every
 
 PLANE = projective_plane(3)
 SLOW = np.where(np.arange(13) < 3, 0.6, 0.05)
@@ -62,8 +63,8 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize("make", CODES.values(), ids=CODES)
-@pytest.mark.parametrize("m", [1, 2])
+@every("make", CODES)
+@every("m", [1, 2])
 def test_no_code_is_below_the_holder_bound_of_independent_stragglers(make, m):
     rng = np.random.default_rng(1)
     for A in (projective_plane(2), coset(4, 2, (0, 1, 2)), biregular(9, 6, 2)):

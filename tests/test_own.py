@@ -29,6 +29,7 @@ from gcmpi.registry import (
 )
 from tests import own_parts
 from tests.conftest import ROOT, Run
+from tests.every import every
 from tests.test_train_command import refused
 
 OWN = "tests.own_parts"
@@ -60,8 +61,8 @@ def test_a_dotted_name_is_imported_and_its_options_are_read_by_annotation_or_def
     assert not ENCODINGS[f"{OWN}.gaussian"].promises.redrawn
 
 
-@pytest.mark.parametrize(
-    ("registry", "text"),
+@every(
+    "registry, text",
     [(WAITING, "0.1"), (DATASETS, "digits.npz"), (STRAGGLERS, "x.csv"), (ENCODINGS, "a/b.c"),
      (ENCODINGS, "tests.own-parts.x"), (ENCODINGS, ".x")],
 )  # fmt: skip
@@ -162,7 +163,7 @@ REFUSALS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("setting", "name", "message"), REFUSALS, ids=[r[1] for r in REFUSALS])
+@every("setting, name, message", REFUSALS)
 def test_what_cannot_be_used_is_refused_in_one_sentence_that_names_it(setting, name, message):
     with pytest.raises(ValueError, match=r"\w") as refusal:
         gcmpi.simulate(Experiment(**{**SMALL, setting: f"{OWN}.{name}"}))

@@ -21,20 +21,16 @@ from gcmpi.learning import partition, prepare
 from gcmpi.registry import ASSIGNMENTS, STRAGGLERS, Spec
 from gcmpi.training.partial import PartWorker, work
 from tests import simulated
+from tests.every import every
 from tests.test_training import make, plain_descent, train
 
-EXAMPLES = [
-    pytest.param(Spec(part.name, options), id=str(Spec(part.name, options)))
-    for part in ASSIGNMENTS
-    for options in part.examples
-]
 PARTIAL = {"encoding": "partial-stragglers", "stragglers": "slow-set:workers=0+3,factor=2.1"}
 
 
 # the order
 
 
-@pytest.mark.parametrize("spec", EXAMPLES)
+@every("spec", lambda: [Spec(part.name, x) for part in ASSIGNMENTS for x in part.examples])
 def test_order_takes_all_pairs_and_every_subset_equally_often_at_each_position(spec):
     A = ASSIGNMENTS.build(spec)
     position = order(A)

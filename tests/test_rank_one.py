@@ -10,9 +10,10 @@ from gcmpi.assignments import coset, cyclic, fractional_repetition, projective_p
 from gcmpi.codes.encodings.rank_one import _closed_forms, _points, _product, factors
 from gcmpi.encodings import random_diagonal, weighted_rank_one
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
+from tests.every import every
 
 
-@pytest.mark.parametrize(("p", "m"), [(2, 2), (7, 2), (7, 3), (8, 4), (5, 5), (3, 1), (6, 6)])
+@every("p, m", [(2, 2), (7, 2), (7, 3), (8, 4), (5, 5), (3, 1), (6, 6)])
 def test_any_m_points_are_independent(p, m):
     D = _points(p, m)
     assert D.shape == (m, p)
@@ -20,8 +21,8 @@ def test_any_m_points_are_independent(p, m):
         assert abs(np.linalg.det(D[:, some])) > 1e-9
 
 
-@pytest.mark.parametrize("m", [1, 2, 3])
-@pytest.mark.parametrize("trained", [False, True])
+@every("m", [1, 2, 3])
+@every("trained", [False, True])
 def test_a_worker_weighs_its_subsets_alike_in_all_parts(m, trained):
     A = projective_plane(3)
     B = weighted_rank_one(A, m, trained=trained, steps=30)

@@ -15,6 +15,7 @@ from gcmpi.bounds import corollary_1
 from gcmpi.codes.theorems import PLAIN_SUMS, cited, closed_form
 from gcmpi.promises import EncodingPromises, Promises
 from gcmpi.registry import ENCODINGS, STRAGGLERS, OwnPartError, Registry, Spec
+from tests.every import every
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("text", "message"), REFUSED.items(), ids=REFUSED)
+@every("text, message", REFUSED.items())
 def test_refuses(registry, text, message):
     with pytest.raises(ValueError, match=message):
         registry.parse(text)

@@ -14,6 +14,7 @@ from gcmpi.codes.relabelling import ByOriginal, Relabelled, Relabelling, check_c
 from gcmpi.decoders import decoder_of
 from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
+from tests.every import every
 
 SMALL = 15
 """Workers up to which a circulant assignment is tested."""
@@ -33,7 +34,7 @@ CIRCULANT = {
     for spec in [Spec(part.name, options) for options in part.examples]
     if is_circulant(A := ASSIGNMENTS.build(spec)) and A.shape[1] <= SMALL
 }
-every_circulant = pytest.mark.parametrize("A", CIRCULANT.values(), ids=CIRCULANT)
+every_circulant = every("A", CIRCULANT)
 
 
 def random_code(A, m, seed=0):
@@ -57,7 +58,7 @@ def test_the_assignments_that_are_circulant_as_numbered():
 
 
 @every_circulant
-@pytest.mark.parametrize("m", [1, 2])
+@every("m", [1, 2])
 def test_the_mean_over_all_names_is_a_multiple_of_the_gradient(A, m):
     """For any code and any set that the names move along, alpha is that of the set."""
     code = random_code(A, m)
@@ -75,8 +76,8 @@ def test_the_mean_over_all_names_is_a_multiple_of_the_gradient(A, m):
     assert np.sum((total / len(names) - shrinkage * code.target) ** 2) < 1e-20
 
 
-@pytest.mark.parametrize("encoding", ["weighted-rank-one", "random-hadamard", "harmonic:t=0"])
-@pytest.mark.parametrize("assignment", ["cyclic:n=8,delta=4", "coset:k=5,m=2,generators=0+1+3"])
+@every("encoding", ["weighted-rank-one", "random-hadamard", "harmonic:t=0"])
+@every("assignment", ["cyclic:n=8,delta=4", "coset:k=5,m=2,generators=0+1+3"])
 def test_server_and_workers_agree_on_valid_codes(assignment, encoding):
     A = ASSIGNMENTS.build(assignment)
     books = [Ensemble(A, 2, ENCODINGS.parse(encoding), seed=5, relabel=True) for _ in range(2)]

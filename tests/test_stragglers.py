@@ -8,6 +8,7 @@ import pytest
 from gcmpi import testing
 from gcmpi.cluster.stragglers import from_trace
 from gcmpi.registry import STRAGGLERS
+from tests.every import every
 
 MODELS = [
     f"{part.name}:{','.join(f'{k}={v[0] if isinstance(v, tuple) else v}' for k, v in e.items())}"
@@ -79,8 +80,8 @@ def test_slow_set():
     np.testing.assert_array_equal(delays, np.tile([4, 0, 0, 4, 0], (3, 1)))
 
 
-@pytest.mark.parametrize(
-    ("text", "pattern"),
+@every(
+    "text, pattern",
     [
         ("bernoulli:q=1.5", r"probabilities in \[0, 1\]"),
         ("bernoulli:q=0.6,rates=1+2+1", "largest 1.2"),

@@ -24,6 +24,7 @@ from gcmpi.codes.relabelling import Relabelling
 from gcmpi.encodings import exact_trained, harmonic, random_diagonal, weighted_rank_one
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
 from gcmpi.formats import NOISE_POWER, SHORT, decode_numbers, encode_numbers, storage
+from tests.every import every
 
 REGULAR = {
     "plane of order 3": projective_plane(3),
@@ -41,8 +42,8 @@ def diagonal(A, D):
     return (A[None] * D[:, None]).reshape(-1, A.shape[1])
 
 
-@pytest.mark.parametrize("A", REGULAR.values(), ids=REGULAR)
-@pytest.mark.parametrize("m", [1, 2, 3])
+@every("A", REGULAR)
+@every("m", [1, 2, 3])
 def test_no_diagonal_is_below_the_floor(A, m):
     rng = np.random.default_rng(0)
     n = A.shape[1]
@@ -119,8 +120,8 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize("make", CODES.values(), ids=CODES)
-@pytest.mark.parametrize("m", [1, 2, 3])
+@every("make", CODES)
+@every("m", [1, 2, 3])
 def test_no_code_has_a_mean_below_the_holder_bound(make, m):
     for A in (projective_plane(2), coset(4, 2, (0, 1, 2)), biregular(8, 8, 3)):
         B = make(A, m)

@@ -24,6 +24,7 @@ from gcmpi.codes.encodings.search.straggler_sets import Uniform
 from gcmpi.codes.encodings.trained import Frame
 from gcmpi.encodings import exact_trained, harmonic
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
+from tests.every import every
 
 PLANE = projective_plane(3)
 
@@ -84,8 +85,8 @@ def test_the_gradient_by_k_and_y_is_that_of_differences(A):
     assert along == pytest.approx((up - down) / (2 * h), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("A", "m"),
+@every(
+    "A, m",
     [(PLANE, 1), (PLANE, 2), (PLANE, 3), (coset(5, 2, (0, 1, 3)), 2), (lattice(2), 2),
      (biregular(12, 12, 4, seed=1), 2), (fractional_repetition(6, 3), 1)],
 )  # fmt: skip

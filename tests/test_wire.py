@@ -7,6 +7,7 @@ import pytest
 
 from gcmpi.formats import EPSILON, storage
 from gcmpi.registry import COMPRESSORS
+from tests.every import every
 
 TYPES = sorted(EPSILON)
 L = 1001
@@ -27,8 +28,8 @@ def through(sender, y: np.ndarray, t: int = 0, worker: int = 0) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("size", [1e-20, 1e-7, 1.0, 1e6])
+@every("dtype", TYPES)
+@every("size", [1e-20, 1e-7, 1.0, 1e6])
 def test_rounding(dtype, size):
     """Half a unit in the last place for every number that is not tiny next to the largest."""
     y = (size * Y).astype(np.float32)
@@ -56,8 +57,8 @@ def test_what_is_not_finite_arrives_so(dtype):
     np.testing.assert_array_equal(through(wire("none", dtype, 4), np.zeros(4, np.float32)), 0)
 
 
-@pytest.mark.parametrize("text", ["rand-k:fraction=0.3", "top-k:fraction=0.3"])
-@pytest.mark.parametrize("dtype", TYPES)
+@every("text", ["rand-k:fraction=0.3", "top-k:fraction=0.3"])
+@every("dtype", TYPES)
 def test_sparse_messages_have_the_bytes_they_promise(text, dtype):
     w = wire(text, dtype)
     assert w.elements <= 0.3 * L

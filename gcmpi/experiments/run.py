@@ -226,7 +226,7 @@ def build(
     WAITING.build(e.specs["wait"]).begin(ensembles[e.m].at(0))
     OPTIMIZERS.build(e.specs["optimizer"])
     if dataset is None:
-        dataset = load(e.dataset, seeds.generator(e.seed, seeds.DATA))
+        dataset = load(e.specs["dataset"], seeds.generator(e.seed, seeds.DATA))
     slices = datasets.partition(len(dataset.X), k)
     sampling = Sampling(e.seed, e.batch)
     sampling.check([rows.stop - rows.start for rows in slices])

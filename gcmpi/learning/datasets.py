@@ -13,7 +13,7 @@ from gcmpi.learning import checks, files
 from gcmpi.learning.assembly import assemble, complete, from_value
 from gcmpi.learning.rows import Dataset, partition, prepare
 from gcmpi.learning.stored import Table
-from gcmpi.registry import DATASETS
+from gcmpi.registry import DATASETS, Spec
 
 __all__ = [
     "Dataset",
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-def load(text: str, rng: np.random.Generator) -> Dataset:
+def load(spec: Spec | str, rng: np.random.Generator) -> Dataset:
     """Load a data set by its name, ``name:options`` or the path of a file.
 
     Raises
@@ -37,7 +37,7 @@ def load(text: str, rng: np.random.Generator) -> Dataset:
     ValueError
         If the name is unknown or the file cannot be used; the message says why.
     """
-    dataset: Dataset = DATASETS.build(text, rng=rng)
+    dataset: Dataset = DATASETS.build(spec, rng=rng)
     return dataset
 
 

@@ -9,7 +9,7 @@ from gcmpi.codes.errors.engine import ErrorEngine, target
 from gcmpi.codes.errors.sampling import check_counts
 
 RIDGE = 1e-9
-"""Added to B'B for the search, so that it can be inverted; the errors reported are exact."""
+"""Added to B'B for the search, so that it can be inverted; the errors returned are exact."""
 BEAM, UNIONS = 32, 4
 """Unions of holder sets that are kept at each size, and that a search starts from."""
 NOBODY = np.zeros(0, dtype=np.intp)

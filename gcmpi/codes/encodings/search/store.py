@@ -87,8 +87,8 @@ def read(path: Path, A: AnyArray, m: int) -> Array | None:
 def write(path: Path, B: Array) -> None:
     """Write a file in one step: a reader finds the whole file or none.
 
-    A directory that cannot be written costs only time at the next start, so it is reported and
-    not an error.
+    A directory that cannot be written costs only time at the next start, so the user is
+    told, and nothing is raised.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

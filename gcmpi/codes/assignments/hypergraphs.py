@@ -62,7 +62,6 @@ def _sizes(n: int, delta: int | None) -> Iterator[Size]:
     "graph",
     {"n": 8, "c": 2, "r": 2},
     {"n": 9, "c": 3, "r": 2},
-    {"n": 30, "c": 5, "r": 2},
     irregular=True,
     sizes=_sizes,
 )

@@ -371,7 +371,8 @@ class _Ranking:
             rough = [x for x in tiers[0] if against == "mean" and x.could_beat(best)]
             for x in rough:
                 x.sharpen()
-            known = all([x.known() for x in needed]) and not rough
+            news = [x for x in needed if not x.known()]
+            known = not (news or rough)
 
     def _best(self, codes: Sequence[_Measured]) -> _Measured:
         """Return the code that loses least, the one that is known best of several."""

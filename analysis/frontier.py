@@ -1,4 +1,4 @@
-"""Mean error against the worst error found, for the codes of docs/codes.md: docs/frontier.png.
+"""Mean error against the worst error found, for the codes of docs/designs.md: docs/frontier.png.
 
 Run: ``python analysis/frontier.py`` (about three minutes on one core the first time; trained
 codes are kept in the user's cache). The plane of order 5, m = 2, for 3, 5 and 8 stragglers of

@@ -1,8 +1,8 @@
-"""Codes for workers that straggle with different probabilities: the table of docs/codes.md.
+"""Codes for workers that straggle with different probabilities: the table of docs/designs.md.
 
 Mean Err_S over straggler sets of the true law, each worker late by itself, for codes that know the
 probabilities and for codes that do not, with the bound that no code can beat. Then what
-`gcmpi.codes.placement.spread` is worth: the bound, and the error of codes trained for the odds,
+`gcmpi.codes.placement.place` is worth: the bound, and the error of codes trained for the odds,
 with the slow workers side by side and spread out. About six minutes on one core the first time;
 trained codes are kept in the user's cache.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from gcmpi import bounds, environment
 from gcmpi.arrays import AnyArray, Array
-from gcmpi.codes.placement import spread
+from gcmpi.codes.placement import place
 from gcmpi.encodings import exact_trained
 from gcmpi.errors import ErrorEngine, sample_bernoulli, target
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS
@@ -75,7 +75,7 @@ def placement(assignment: str, sets: int) -> Iterator[tuple[str, float, float]]:
     A = ASSIGNMENTS.build(assignment)
     odds = probabilities(A.shape[1], "slow", 6, 0.5, 0.05)
     late = np.random.default_rng(1).random((sets, len(odds))) < odds
-    for name, placed in (("side by side", A), ("spread", A[:, spread(A, M, odds)])):
+    for name, placed in (("side by side", A), ("placed", A[:, place(A, M, odds=odds)])):
         B = exact_trained(placed, M, steps=3000, starts=2, odds=odds)
         mean = ErrorEngine(B, target(B, M)).errors(~late).mean()
         yield name, bounds.independent_holder_bound(placed, M, odds), float(mean)

@@ -1,4 +1,4 @@
-"""Fixed codes with and without relabelling: the table of docs/codes.md.
+"""Fixed codes with and without relabelling: the table of docs/designs.md.
 
     python analysis/relabelling.py [--iterations T]       (three minutes on one core)
 

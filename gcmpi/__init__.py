@@ -5,7 +5,7 @@ virtual clock (``python mine.py``)::
 
     import gcmpi
 
-    def mine(A, m, rng, epsilon=0.1):                # a code of one's own: B (m k, n)
+    def mine(A, m, rng, epsilon=0.1):                # a code of your own: B (m k, n)
         return gcmpi.encodings.stacked(A, m) * rng.normal(1, epsilon, A.shape[1])
 
     code = gcmpi.Ensemble(gcmpi.assignments.projective_plane(5), m=2, encoding=mine)
@@ -18,21 +18,21 @@ virtual clock (``python mine.py``)::
         print(run, run.figures, run["loss"], run.theta)
         run.save("mine.h5")
 
-A part is a text (``"projective-plane:order=5"``), the dotted name of one's own
+A part is a text (``"projective-plane:order=5"``), the dotted name of your own
 (``"mycodes.gaussian:epsilon=0.3"``), or the object itself.
 
 =====================  ==========================================================================
 `Experiment`           all that fixes a run
 `launch`, `simulate`   run it over MPI, or in this process; both return a run with every column
-`CodedLoop`            training in a loop and a framework of one's own, on the workers only
+`CodedLoop`            training in a loop and a framework of your own, on the workers only
 `Ensemble`, `Code`     the codes that an encoding makes on an assignment; one of them
 `assignments`          who holds what: one function a construction
 `encodings`            what is sent: one function a construction
 `decoders`             how answers are combined
 `errors`, `bounds`     how much of the gradient is lost; what theorems say of it
-`learning`             models of one's own: numpy, torch, jax
-`encoding`, ...        declare what an own encoding, assignment or decoder promises
-`testing`              the laws for one's own parts
+`learning`             models of your own: numpy, torch, jax
+`encoding`, ...        declare what your own encoding, assignment or decoder promises
+`testing`              the laws for your own parts
 =====================  ==========================================================================
 
 Everything is loaded when it is first asked for: a command must be able to set the number of BLAS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import re
@@ -23,6 +24,8 @@ RECORDED = re.compile(
 )
 SIMULATED = "simulated"
 """What stands in place of the MPI library for a run on a virtual clock."""
+SHARED = "shared_gradients"
+"""Says of a run on a virtual clock whether its workers shared gradients."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ def describe(places: list[Place], library: str) -> dict[str, str]:
         **{f"version_{name}": version for name, version in versions.items()},
         **{name: value for name, value in os.environ.items() if RECORDED.fullmatch(name)},
     }
+
+
+def simulated(*, share: bool) -> dict[str, str]:
+    """Return the environment of a run on a virtual clock, whose workers may share gradients."""
+    return {**describe([place()], SIMULATED), SHARED: "yes" if share else "no"}
 
 
 def command() -> str:
@@ -209,6 +217,16 @@ def local_rank() -> int:
     names = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
     found = [os.environ[name] for name in names if name in os.environ]
     return int(found[0]) if found else launched()[0]
+
+
+def free_memory() -> float:
+    """Return how many bytes of memory are free on this machine; infinity where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return math.inf
+    return 1024.0 * int(kilobytes)
 
 
 def _cores(places: list[Place]) -> int:

@@ -181,7 +181,7 @@ def encoding(
     decoder: str = "least-squares",
     theorem: Declared | Sequence[Declared] | None = None,
 ) -> Callable[[F], F]:
-    """Declare what an encoding of one's own promises; `gcmpi.testing.check_encoding` tests it.
+    """Declare what an encoding of your own promises; `gcmpi.testing.check_encoding` tests it.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def encoding(
 
 
 def assignment(*, vertex_transitive: bool = False, irregular: bool = False) -> Callable[[F], F]:
-    """Declare what an assignment of one's own promises.
+    """Declare what an assignment of your own promises.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def assignment(*, vertex_transitive: bool = False, irregular: bool = False) -> C
 
 
 def decoder(*, unbiased: bool = False) -> Callable[[F], F]:
-    """Declare what a decoder of one's own promises.
+    """Declare what a decoder of your own promises.
 
     Parameters
     ----------

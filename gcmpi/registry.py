@@ -132,6 +132,11 @@ class Part(Generic[P]):
     sizes: Sizes | None = None
     source: Source | None = None
 
+    @functools.cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """All that the function takes; a code that is redrawn asks in every iteration."""
+        return inspect.signature(self.function).parameters
+
     @property
     def own(self) -> bool:
         """Whether the part is a user's own."""
@@ -403,7 +408,7 @@ class Registry(Generic[P]):
         """
         spec = self.parse(spec) if isinstance(spec, str) else spec
         part = self[spec.name]
-        taken = inspect.signature(part.function).parameters
+        taken = part.parameters
         arguments = {key: value for key, value in supplied.items() if key in taken}
         if not part.own:
             return part.function(**arguments, **spec.options)

@@ -1,4 +1,4 @@
-"""A numpy model for loops of one's own: three classes, a hidden layer, float32."""
+"""A numpy model for loops of your own: three classes, a hidden layer, float32."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def loop(**settings) -> gcmpi.CodedLoop:
         "assignment": A, "encoding": "harmonic", "m": 2, "iterations": 20, "audit_every": 5,
         "optimizer": "momentum:rate=0.2", "stragglers": "none", "wait": "all",
     }  # fmt: skip
-    return gcmpi.CodedLoop(rows=ROWS, initial=initial, **{**usual, **settings})
+    return gcmpi.CodedLoop(**{"rows": ROWS, "initial": initial, **usual, **settings})
 
 
 def work(loop: gcmpi.CodedLoop, batch: int | None = None, audited: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Models of one's own for tests: a network of gcmpi behind the seams that users have."""
+"""Models of your own for tests: a network of gcmpi behind the seams that users have."""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ def follow(
 ) -> tuple[State, list[Iteration]]:
     """Train; returns the state at the end and the iterations."""
     record = Rows(stop_after)
-    state = gcmpi_train(run, exchange or run.simulate(), state or run.start, record)
+    parts = run.moving(exchange or run.simulate())
+    state = gcmpi_train(run, parts, state or run.start, record)
     return state, record.rows
 
 

@@ -7,18 +7,16 @@ import tomllib
 from itertools import combinations
 
 import h5py
-import matplotlib as mpl
 import numpy as np
 import pytest
-import xarray as xr
-from matplotlib.image import imread
-from matplotlib.text import Text
 
-from analysis import panels, show_run
-from analysis.load import load
 from gcmpi import records as recording
 from tests.conftest import ROOT
+from tests.lazily import Lazily
 from tests.simulated import train
+
+panels, show_run, loading = map(Lazily, ("analysis.panels", "analysis.show_run", "analysis.load"))
+mpl, xr = Lazily("matplotlib"), Lazily("xarray")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def path(trained, tmp_path_factory):
 
 
 def test_load_gives_what_was_recorded(trained, path):
-    run = load(path)
+    run = loading.load(path)
     for name, column in trained.record.columns.items():
         np.testing.assert_array_equal(run[name].values, column, err_msg=name, strict=True)
     assert run["arrival_seconds"].dims == ("iteration", "worker")
@@ -47,7 +45,7 @@ def test_load_gives_what_was_recorded(trained, path):
 
 
 def test_load_gives_what_is_known_about_the_run(trained, path):
-    attributes = load(str(path)).attrs
+    attributes = loading.load(str(path)).attrs
     settings = tomllib.loads(trained.experiment.toml)
     for part in (settings, trained.description.environment):
         assert part.items() <= attributes.items()
@@ -58,14 +56,14 @@ def test_load_gives_what_is_known_about_the_run(trained, path):
 
 def test_load_gives_the_encoding_matrix_of_a_fixed_code(tmp_path):
     trained = train(encoding="stacked", iterations=1)
-    run = load(trained.save(tmp_path / "run.h5"))
+    run = loading.load(trained.save(tmp_path / "run.h5"))
     assert run["B"].dims == ("coded_row", "worker")
     np.testing.assert_array_equal(run["B"], trained.run.shared.codes.fixed)
 
 
 def test_a_loaded_run_leaves_its_file_free(trained, tmp_path):
     path = trained.save(tmp_path / "run.h5")
-    run = load(path)
+    run = loading.load(path)
     path.unlink()
     assert np.isfinite(run["seconds"].values).all()
 
@@ -81,7 +79,7 @@ def test_load_refuses_what_is_no_run_file(tmp_path):
         (other, "not a run file"),
     ):
         with pytest.raises(ValueError, match=message):
-            load(path)
+            loading.load(path)
 
 
 @pytest.mark.parametrize("resumed", [False, True])
@@ -94,7 +92,7 @@ def test_m_and_divisor_are_known_where_an_older_version_did_not_record_them(
             file["iterations/m"][:3], file["iterations/divisor"][:3] = 0, np.nan
         else:
             del file["iterations/m"], file["iterations/divisor"]
-    run = load(path)
+    run = loading.load(path)
     for name in ("m", "divisor"):
         np.testing.assert_array_equal(run[name], trained.record.columns[name])
     assert show_run.main([str(path), "--output", str(tmp_path / "old.png")]) == 0
@@ -116,7 +114,7 @@ def test_matrix_error_is_that_of_the_matrices(tmp_path, settings):
         alpha = trained.run.alpha[np.sum(~row.survivors)]
         R = code.decode(row.survivors) / alpha
         expected.append(np.linalg.norm(code.B @ R - code.target) / np.sqrt(code.m * code.k))
-    found = panels.matrix_error(load(trained.save(tmp_path / "run.h5")))
+    found = panels.matrix_error(loading.load(trained.save(tmp_path / "run.h5")))
     assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
@@ -131,7 +129,7 @@ def test_matrix_error_leaves_alpha_out_where_its_effect_is_not_known(tmp_path, d
         code = trained.run.shared.codes.at(row.iteration)
         R = decode(code, row.survivors)
         expected.append(np.linalg.norm(code.B @ R - code.target) / np.sqrt(code.k))
-    run = load(path)
+    run = loading.load(path)
     np.testing.assert_allclose(panels.matrix_error(run), expected, rtol=1e-9)
     assert (run["divisor"] != 1).any()
     assert not panels.divided(run)
@@ -237,7 +235,7 @@ def figure(request, tmp_path_factory):
     settings, change = SHAPES[request.param]
     path = train(**settings).save(tmp_path_factory.mktemp("shape") / "run.h5")
     with mpl.rc_context(show_run.STYLE):
-        figure = show_run.draw(change(load(path)), "runs/run.h5")
+        figure = show_run.draw(change(loading.load(path)), "runs/run.h5")
         figure.savefig(path.with_suffix(".png"), dpi=100)
     return request.param, figure, path.with_suffix(".png")
 
@@ -261,7 +259,7 @@ def shown_texts(figure):
                     hidden |= {tick.label1, tick.label2}
     return [
         text
-        for text in figure.findobj(Text)
+        for text in figure.findobj(mpl.text.Text)
         if text.get_visible() and text.get_text().strip() and text not in hidden
     ]
 
@@ -321,7 +319,7 @@ def test_axes_can_be_read(figure):
 
 def test_the_picture_is_not_empty(figure):
     name, _, png = figure
-    pixels = imread(png)
+    pixels = mpl.image.imread(png)
     assert pixels.shape[:2] == (1100, 1200)
     quiet = name in ("nobody answered", "1 iteration")
     assert np.mean(pixels[..., :3].min(axis=2) < 0.9) > (0.02 if quiet else 0.05)
@@ -356,7 +354,7 @@ def image_of(figure):
 
 
 def test_the_heat_map_tells_three_kinds_of_answers_apart(path):
-    run = load(path)
+    run = loading.load(path)
     figure = drawn(run)
     image = image_of(figure)
     in_time = run["survivors"].values.T == 1
@@ -375,7 +373,7 @@ def test_the_heat_map_tells_three_kinds_of_answers_apart(path):
 
 
 def test_darker_is_later(path):
-    run = load(path)
+    run = loading.load(path)
     rng = np.random.default_rng(0)
     arrival = rng.permutation(np.arange(1.0, 57.0)).reshape(8, 7)
     run["survivors"][:] = 1
@@ -387,7 +385,7 @@ def test_darker_is_later(path):
 
 
 def test_many_iterations_share_columns_and_none_is_left_out(path):
-    run = repeated(load(path), 2500)
+    run = repeated(loading.load(path), 2500)
     run["survivors"][:], run["late_seconds"][:] = 0, np.nan
     run["late_seconds"][2499, 3] = 1.0
     image = image_of(drawn(run))
@@ -398,7 +396,7 @@ def test_many_iterations_share_columns_and_none_is_left_out(path):
 
 
 def test_time_bars_are_medians_of_the_iterations_after_the_warm_up(path):
-    run = load(path)
+    run = loading.load(path)
     for name in ("compute", "encode", "delay"):
         missing = np.isnan(run["arrival_seconds"].values)
         drawn_seconds = np.random.default_rng(len(name)).random((8, 7))
@@ -419,7 +417,7 @@ def test_the_command_writes_a_figure_for_each_run(trained, tmp_path, monkeypatch
         trained.save(tmp_path / name)
     assert show_run.main(["one.h5", "two.h5"]) == 0
     assert capsys.readouterr().out.split() == ["figures/one.png", "figures/two.png"]
-    assert imread("figures/two.png").shape[:2] == (1650, 1800)
+    assert mpl.image.imread("figures/two.png").shape[:2] == (1650, 1800)
 
 
 def test_svg_keeps_its_text(path, tmp_path):

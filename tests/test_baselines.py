@@ -4,7 +4,6 @@ from contextlib import suppress
 from functools import cache
 from itertools import combinations
 
-import networkx as nx
 import numpy as np
 import pytest
 
@@ -33,6 +32,9 @@ from gcmpi.decoders import vandermonde
 from gcmpi.errors import condition_number, rounding
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Spec
 from tests.every import every
+from tests.lazily import Lazily
+
+nx = Lazily("networkx")
 
 SMALL = 9
 

@@ -212,7 +212,7 @@ for step in mine:
          "its script ended before its loop"),
         ("mine = loop(encoding='bibd')\nmine.serve() if mine.server else work(mine)",
          "encoding bibd sends whole gradients"),
-        ("mine = loop()\nmine._turns._initial = lambda: [[1.0]]\n"
+        ("mine = loop(initial=lambda: [[1.0]])\n"
          "mine.serve() if mine.server else work(mine)",
          "rank 1 (worker 0): initial() must return the initial parameters"),
         ("mine = loop(assignment='projective-plane:order=2')",

@@ -1,4 +1,4 @@
-"""Data of one's own: what X and y may be, where they may lie, and what is said of the rest."""
+"""Data of your own: what X and y may be, where they may lie, and what is said of the rest."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ import inspect
 from functools import cache
 from itertools import combinations, product
 
-import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,6 +32,9 @@ from gcmpi.errors import alpha, decoder_alpha
 from gcmpi.formats import NOISE_POWER
 from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS, Spec
 from tests.every import every
+from tests.lazily import Lazily
+
+nx = Lazily("networkx")
 
 SMALL = 9
 

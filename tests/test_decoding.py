@@ -4,7 +4,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-import scipy.sparse
 
 from gcmpi import Code
 from gcmpi.assignments import biregular, coset, cyclic, projective_plane, steiner_triple
@@ -24,6 +23,9 @@ from gcmpi.codes.decoders.least_squares import (
 from gcmpi.encodings import exact_trained, random_diagonal, random_hadamard, stacked, uncoded
 from gcmpi.formats import NOISE_POWER
 from tests.every import every
+from tests.lazily import Lazily
+
+sparse = Lazily("scipy.sparse")
 
 RNG = np.random.default_rng(0)
 PLANE, COSET = projective_plane(3), coset(9, 2, (0, 1, 3, 4))
@@ -153,7 +155,7 @@ def test_inverse_is_refused_above_the_condition_number():
 @every("name", sorted(CODES.keys() - {"nearly parallel columns"}))
 def test_sparse_decoder_agrees(name):
     code = CODES[name]
-    B = scipy.sparse.csr_array(code.B)
+    B = sparse.csr_array(code.B)
     for q in (0, 0.3, 0.6, 1):
         survivors = np.random.default_rng(4).random(code.n) >= q
         R = sparse_least_squares(B, code.m, survivors)
@@ -162,7 +164,7 @@ def test_sparse_decoder_agrees(name):
 
 
 def test_sparse_decoder_says_when_it_does_not_converge():
-    B = scipy.sparse.csr_array(np.diag(np.logspace(-9, 0, 20)) + 0.0)
+    B = sparse.csr_array(np.diag(np.logspace(-9, 0, 20)) + 0.0)
     with pytest.raises(ValueError, match="did not reach tolerance=1e-12 in 200 iterations"):
         sparse_least_squares(B, 1, np.ones(20, dtype=bool))
 
@@ -171,10 +173,8 @@ def test_sparse_decoder_on_ten_thousand_workers():
     """Beyond a dense Gram matrix; optimal because the residual is orthogonal to B_S."""
     n, m = 9999, 2
     rng = np.random.default_rng(5)
-    A = scipy.sparse.csr_array(cyclic_sparse(n, (0, 1, 5, 25, 125, 625)))
-    B = scipy.sparse.vstack(
-        [A @ scipy.sparse.diags_array(rng.choice([-1.0, 1.0], n)) for _ in "ab"]
-    )
+    A = sparse.csr_array(cyclic_sparse(n, (0, 1, 5, 25, 125, 625)))
+    B = sparse.vstack([A @ sparse.diags_array(rng.choice([-1.0, 1.0], n)) for _ in "ab"])
     survivors = rng.random(n) > 0.05
     R = sparse_least_squares(B, m, survivors)
     residual = B @ R - np.kron(np.eye(m), np.ones((n, 1)))
@@ -185,14 +185,14 @@ def test_sparse_decoder_on_ten_thousand_workers():
 def cyclic_sparse(n, generators):
     rows = np.tile(np.arange(n), len(generators))
     columns = (rows + np.repeat(generators, n)) % n
-    return scipy.sparse.coo_array((np.ones(rows.size), (rows, columns)), (n, n))
+    return sparse.coo_array((np.ones(rows.size), (rows, columns)), (n, n))
 
 
 @pytest.mark.parametrize(
     ("m", "survivors"), [(3, np.ones(6, dtype=bool)), (2, np.ones(5, dtype=bool)), (2, np.ones(6))]
 )
 def test_sparse_decoder_refuses_shapes_that_do_not_fit(m, survivors):
-    B = scipy.sparse.csr_array(np.ones((4, 6)))
+    B = sparse.csr_array(np.ones((4, 6)))
     with pytest.raises(ValueError, match=r"needs B \(m\*k, n\) and n booleans"):
         sparse_least_squares(B, m, survivors)
 

@@ -9,7 +9,7 @@ from gcmpi import Code
 from gcmpi.assignments import affine_plane, biregular, coset, cyclic, projective_plane
 from gcmpi.codes.decoders.least_squares import noise_gain
 from gcmpi.codes.encodings.frames import dual_frame
-from gcmpi.codes.encodings.harmonic import _choices, waves
+from gcmpi.codes.encodings.harmonic import draw_choices, waves
 from gcmpi.encodings import harmonic, random_hadamard
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
 from tests.every import every
@@ -32,7 +32,7 @@ def test_waves_are_orthogonal(n):
 )
 def test_any_t_rows_of_z_are_independent(n, m, t):
     """For prime, odd and even n, where the frequencies are whole and where they are halves."""
-    choices = _choices(n, m, t, 1, 40, np.random.default_rng(0))
+    choices = draw_choices(n, m, t, 1, 40, np.random.default_rng(0))
     assert choices
     for R, Z, _ in choices:
         K = np.hstack([waves(n, R), waves(n, Z)])

@@ -1,4 +1,4 @@
-"""Models of one's own: what they must have, and what they are given."""
+"""Models of your own: what they must have, and what they are given."""
 
 from __future__ import annotations
 

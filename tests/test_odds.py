@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gcmpi import bounds
-from gcmpi.assignments import biregular, coset, cyclic, projective_plane
+from gcmpi.assignments import biregular, coset, projective_plane
 from gcmpi.codes.encodings.search.objective import Stragglers, losses, mean_and_gradient
 from gcmpi.codes.encodings.search.straggler_sets import (
     Attacked,
@@ -19,8 +19,7 @@ from gcmpi.codes.encodings.search.straggler_sets import (
     tempered,
 )
 from gcmpi.codes.ensemble import Ensemble
-from gcmpi.codes.errors.worst import _Search
-from gcmpi.codes.placement import spread
+from gcmpi.codes.errors.worst import Search
 from gcmpi.encodings import exact_trained, harmonic, random_diagonal, stacked, weighted_rank_one
 from gcmpi.errors import ErrorEngine, target
 from gcmpi.experiments.experiment import Experiment
@@ -90,7 +89,7 @@ def test_the_holder_bound_is_an_expectation(m):
 
 @pytest.mark.parametrize("wrong", [np.zeros(3), np.full(13, 1.5)])
 def test_odds_are_probabilities(wrong):
-    with pytest.raises(ValueError, match="needs n=13 probabilities as odds"):
+    with pytest.raises(ValueError, match="must be n=13 probabilities"):
         bounds.independent_holder_bound(PLANE, 2, wrong)
     with pytest.raises(ValueError, match="harmonic needs n=13 probabilities as odds"):
         harmonic(PLANE, 2, odds=wrong)
@@ -184,7 +183,7 @@ def test_attacks_are_the_greedy_search():
     B = harmonic(PLANE, 2, 0, choices=10)
     found = attacks(B, 2, 5, 20, np.random.default_rng(5))
     assert (found.late(13).sum(axis=1) == 5).all()
-    search = _Search(B, 2)
+    search = Search(B, 2)
     for T in found.workers:
         costs = search.costs(T[:-1])
         assert costs[T[-1]] == pytest.approx(np.delete(costs, T[:-1]).max(), rel=1e-3)
@@ -193,13 +192,3 @@ def test_attacks_are_the_greedy_search():
     both = joined(chance, found, 13, 0.3)
     assert both.weights[200:].sum() == pytest.approx(0.3)
     assert both.mean(np.ones(220)) == pytest.approx(1)
-
-
-def test_spreading_slow_workers_over_the_subsets():
-    A = cyclic(12, 4)
-    q = np.where(np.arange(12) < 3, 0.5, 0.05)
-    order = spread(A, 2, q)
-    assert sorted(order) == list(range(12))
-    before, after = (bounds.independent_holder_bound(x, 2, q) for x in (A, A[:, order]))
-    assert after < 0.2 * before
-    assert list(spread(A, 2, np.full(12, 0.3))) == list(range(12))

@@ -7,7 +7,7 @@ import pytest
 
 from gcmpi import Code
 from gcmpi.assignments import coset, cyclic, fractional_repetition, projective_plane
-from gcmpi.codes.encodings.rank_one import _closed_forms, _points, _product, factors
+from gcmpi.codes.encodings.rank_one import closed_forms, factors, points, product
 from gcmpi.encodings import random_diagonal, weighted_rank_one
 from gcmpi.errors import ErrorEngine, exhaustive, orders, target
 from tests.every import every
@@ -15,7 +15,7 @@ from tests.every import every
 
 @every("p, m", [(2, 2), (7, 2), (7, 3), (8, 4), (5, 5), (3, 1), (6, 6)])
 def test_any_m_points_are_independent(p, m):
-    D = _points(p, m)
+    D = points(p, m)
     assert D.shape == (m, p)
     for some in combinations(range(p), m):
         assert abs(np.linalg.det(D[:, some])) > 1e-9
@@ -27,7 +27,7 @@ def test_a_worker_weighs_its_subsets_alike_in_all_parts(m, trained):
     A = projective_plane(3)
     B = weighted_rank_one(A, m, trained=trained, steps=30)
     C, D = factors(A, B, m)
-    assert np.allclose(_product(C, D), B)
+    assert np.allclose(product(C, D), B)
     assert np.allclose(np.linalg.norm(D, axis=0), 1)
     assert ((C != 0) <= (A != 0)).all()
 
@@ -35,7 +35,7 @@ def test_a_worker_weighs_its_subsets_alike_in_all_parts(m, trained):
 def test_factors_are_found_where_they_are():
     A = projective_plane(3)
     B = random_diagonal(A, 2, np.random.default_rng(0), epsilon=0.5)
-    assert np.allclose(_product(*factors(A, B, 2)), B)
+    assert np.allclose(product(*factors(A, B, 2)), B)
     assert factors(A, B * np.arange(1, 27)[:, None], 2) is None
 
 
@@ -44,7 +44,7 @@ def test_exact_without_stragglers_where_the_products_span(order):
     """Holds for gamma >= m (m + 1) / 2 generically: a plane of order 5 has 6, and m = 3 needs 6."""
     A = projective_plane(order)
     for m in (2, 3) if order > 5 else (2,):
-        B = _product(*_closed_forms(A, m)[-1])
+        B = product(*closed_forms(A, m)[-1])
         assert Code(A, B, m).error(np.ones(len(A), dtype=bool)) < 1e-9
 
 
@@ -63,8 +63,8 @@ def test_classes_that_cover_are_exact_until_too_few_are_whole():
 
 def test_classes_on_small_assignments_for_all_sets():
     for A, m, p in ((coset(5, 3, (0, 1)), 2, 3), (cyclic(8, 4), 2, 4)):
-        forms = [form for form in _closed_forms(A, m) if len(np.unique(form[1], axis=1).T) == p]
-        engine = ErrorEngine(_product(*forms[0]), target(np.zeros((m * len(A), A.shape[1])), m))
+        forms = [form for form in closed_forms(A, m) if len(np.unique(form[1], axis=1).T) == p]
+        engine = ErrorEngine(product(*forms[0]), target(np.zeros((m * len(A), A.shape[1])), m))
         for s in range(p - m + 1):
             assert exhaustive(engine, s).max() < 1e-9
 

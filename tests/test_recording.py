@@ -7,7 +7,6 @@ import sys
 import h5py
 import numpy as np
 import pytest
-import xarray as xr
 
 import gcmpi
 from gcmpi import records as recording
@@ -18,7 +17,10 @@ from gcmpi.experiments.recorder import Output
 from gcmpi.experiments.run import assignment_matrix, build
 from gcmpi.registry import STRAGGLERS
 from gcmpi.training import Iteration
+from tests.lazily import Lazily
 from tests.simulated import SMALL, train
+
+xr = Lazily("xarray")
 
 ENVIRONMENT = {"command": "python mine.py", "mpi_library": SIMULATED}
 REDRAWN, FIXED = "random-diagonal", "stacked"

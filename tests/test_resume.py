@@ -59,13 +59,15 @@ FACTORS = {
     "compression": [*examples(COMPRESSORS), "tests.own_parts.Feedback"],
     "optimizer": [*examples(OPTIMIZERS), "tests.own_parts.Heavy"],
     "kind": list(KINDS),
+    "memory": ["0", "1", "0.3"],
 }
 
 
 def covering(levels: list[list[str]]) -> list[tuple[str, ...]]:
     """Return combinations in which every two levels of two factors meet; greedy.
 
-    The first two factors are combined in every way, and the others fill in what is missing.
+    The first two factors are combined in every way, and the others fill in what is missing; what
+    is missing then gets combinations of its own.
     """
 
     def pairs(row: tuple[str, ...]) -> set[tuple[int, str, int, str]]:
@@ -81,17 +83,30 @@ def covering(levels: list[list[str]]) -> list[tuple[str, ...]]:
         )
         rows.append(row)
         missing -= pairs(row)
-    assert not missing
+    while missing:
+        i, a, j, b = min(missing)
+        free = [[{i: a, j: b}[f]] if f in (i, j) else level for f, level in enumerate(levels)]
+        row = max(itertools.product(*free), key=lambda row: len(pairs(row) & missing))
+        rows.append(row)
+        missing -= pairs(row)
     return rows
 
 
 COMBINATIONS = covering(list(FACTORS.values()))
 
 
-def make(stragglers="none", wait="all", compression="none", optimizer="sgd", kind="fixed", **more):
+def make(
+    stragglers="none",
+    wait="all",
+    compression="none",
+    optimizer="sgd",
+    kind="fixed",
+    memory="0",
+    **more,
+):
     if kind in CHANGING and compression in examples(COMPRESSORS) and compression != "none":
         compression += ",feedback=false"
-    parts = {"stragglers": stragglers, "wait": wait, "compression": compression}
+    parts = {"stragglers": stragglers, "wait": wait, "compression": compression, "memory": memory}
     e = Experiment.from_settings(SMALL | parts | {"optimizer": optimizer} | KINDS[kind] | more)
     return build(e, assignment_matrix(e))
 
@@ -174,6 +189,8 @@ REMEMBERING = [
     ("exchange", {"compression": "top-k"}),
     ("switch", {"kind": "switched", "stragglers": "bernoulli:q=0.4"}),
     ("optimizer", {"optimizer": "adam"}),
+    ("memory", {"memory": "1", "stragglers": "bernoulli:q=0.4", "wait": "deadline:0.02"}),
+    ("memory", {"memory": "0.5", "kind": "switched", "stragglers": "bernoulli:q=0.4"}),
 ]
 
 
@@ -187,6 +204,7 @@ def test_without_what_a_part_remembers_the_run_is_another(part, settings):
         "exchange": run.simulate().state,
         "switch": run.switch.state,
         "optimizer": {},
+        "memory": run.memory.state,
     }
     other = go_on(run, Part(replace(cut.state, **{part: fresh[part]}), cut.columns))
     equal(go_on(run, cut), whole)
@@ -208,7 +226,7 @@ def test_an_iteration_that_is_given_up_leaves_no_trace():
 
     with pytest.raises(KeyboardInterrupt):
         exchange.exchange(4, 2, state.theta, GivingUp())
-    same_state(state, state.with_exchange(exchange))
+    same_state(state, run.moving(exchange).gathered(state))
     end, _ = follow(run, exchange, state)
     same_state(end, go_on(run).state)
 

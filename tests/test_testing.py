@@ -12,7 +12,7 @@ import pytest
 import gcmpi
 from gcmpi import Code, assignments, encodings, testing
 from gcmpi.registry import PROBLEMS
-from gcmpi.testing.stragglers import _may_be
+from gcmpi.testing.stragglers import plausible
 from tests.conftest import ROOT
 
 
@@ -563,12 +563,12 @@ def test_odds_that_are_not_those_of_the_delays():
 
 
 def test_the_confidence_of_odds():
-    assert _may_be(500, 0.25, 12)
-    assert _may_be(0, 0.0, 12)
-    assert _may_be(2000, 1.0, 12)
-    assert not _may_be(1, 0.0, 12)
-    assert not _may_be(1999, 1.0, 12)
-    blamed = [c for c in range(2001) if not _may_be(c, 0.25, 12)]
+    assert plausible(500, 0.25, 12)
+    assert plausible(0, 0.0, 12)
+    assert plausible(2000, 1.0, 12)
+    assert not plausible(1, 0.0, 12)
+    assert not plausible(1999, 1.0, 12)
+    blamed = [c for c in range(2001) if not plausible(c, 0.25, 12)]
     # beyond five to seven standard errors, 19.4 each
     assert all(5 < abs(c - 500) / 19.4 for c in blamed)
     assert {c for c in range(2001) if abs(c - 500) / 19.4 > 7} <= set(blamed)

@@ -12,14 +12,17 @@ from gcmpi.learning.gradients import check
 from gcmpi.learning.problem import complete
 from gcmpi.learning.torch import problem
 from gcmpi.training import Worker
+from tests.every import every
+from tests.lazily import Lazily, needs
 from tests.own_models import with_net
 from tests.test_training import make, train
 
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
-nn = torch.nn
+torch, nn = Lazily("torch"), Lazily("torch.nn")
+pytestmark = needs("torch", "torch==2.13.0")
 
-CLASSES = nn.CrossEntropyLoss(reduction="sum")
-FLOATS = nn.MSELoss(reduction="sum")
+
+def classes(outputs, y):
+    return nn.CrossEntropyLoss(reduction="sum")(outputs, y)
 
 
 def mlp():
@@ -41,15 +44,18 @@ def dropping():
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
 
 
-class Functional(nn.Module):
-    """Drops out with a function, which no list of its modules shows."""
+def functional():
+    """Drop out with a function, which no list of the network's modules shows."""
 
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 2)
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 2)
 
-    def forward(self, X):
-        return self.last(nn.functional.dropout(self.first(X), 0.5, self.training))
+        def forward(self, X):
+            return self.last(nn.functional.dropout(self.first(X), 0.5, self.training))
+
+    return Functional()
 
 
 def images(count=12, classes=4):
@@ -60,7 +66,7 @@ def images(count=12, classes=4):
 @pytest.mark.parametrize(("build", "X"), [
     (mlp, np.random.default_rng(0).normal(size=(12, 6))), (cnn, images()[0]),
 ])  # fmt: skip
-@pytest.mark.parametrize("loss", [CLASSES, lambda out, y: ((out[:, 0] - y) ** 2).sum()])
+@pytest.mark.parametrize("loss", [classes, lambda out, y: ((out[:, 0] - y) ** 2).sum()])
 def test_gradient_is_the_derivative_of_the_loss(build, X, loss):
     net = problem(build, loss).astype("float64")
     rng = np.random.default_rng(1)
@@ -79,7 +85,7 @@ def test_gradient_is_the_derivative_of_the_loss(build, X, loss):
 
 def test_all_randomness_is_the_generators():
     """Initial parameters follow from rng, and torch's own generator is left as it was."""
-    net = problem(mlp, CLASSES)
+    net = problem(mlp, classes)
     torch.manual_seed(1)
     before = torch.get_rng_state()
     a, b, c = (net.initial(np.random.default_rng(s)) for s in (0, 0, 1))
@@ -91,20 +97,19 @@ def test_all_randomness_is_the_generators():
 
 
 def test_it_travels_as_a_recipe():
-    net = problem(mlp, CLASSES)
+    net = problem(mlp, nn.CrossEntropyLoss(reduction="sum"))
     theta = net.initial(np.random.default_rng(0))
     X, y = np.ones((3, 6), np.float32), np.array([0, 1, 0])
     expected = net.loss(theta, X, net.targets(y))
     sent = pickle.dumps(net)
     assert len(sent) < 1000
     twin = pickle.loads(sent)
-    assert twin._network is None
     assert twin.loss(theta, X, twin.targets(y)) == expected
     assert "mlp" in repr(net)
 
 
 def test_the_trained_network_comes_back():
-    net = problem(cnn, CLASSES)
+    net = problem(cnn, classes)
     theta = net.initial(np.random.default_rng(0))
     X, y = images()
     module = net.module(theta)
@@ -124,12 +129,12 @@ def test_the_trained_network_comes_back():
     ({"encoding": "exact-trained", "m": 2}, 3),
     ({"assignment": "cyclic:n=6,delta=3", "encoding": "partial-stragglers", "m": 2}, 3),
 ])  # fmt: skip
-@pytest.mark.parametrize("build", [mlp, normed, dropping, Functional])
+@pytest.mark.parametrize("build", [mlp, normed, dropping, functional])
 @pytest.mark.parametrize("batch", ["1", "rows:8"])
 def test_training_passes_audits(settings, gradients, build, batch):
     """Dropout too: holders of a subset and the audit draw the same."""
     run = make(**settings, iterations=4, stragglers="bernoulli:q=0.2", batch=batch)
-    run = with_net(run, problem(build, CLASSES))
+    run = with_net(run, problem(build, classes))
     state, rows = train(run)
     assert [row.check for row in rows] == [1] * 4
     assert rows[-1].loss < rows[0].loss * 1.2
@@ -140,7 +145,7 @@ def test_training_passes_audits(settings, gradients, build, batch):
 def test_exact_code_follows_torch_itself():
     """Coded training equals torch's own loop of gradient descent, to 1e-10 in float64."""
     run = make(encoding="exact-trained", m=2, optimizer="sgd:rate=0.1", iterations=10)
-    net = problem(mlp, CLASSES)
+    net = problem(mlp, classes)
     run = with_net(run, net)
     state, _ = train(run)
     module = net.astype("float64").module(run.theta).train()
@@ -156,14 +161,17 @@ def test_exact_code_follows_torch_itself():
 
 
 def test_dropout_is_found_and_costs_a_gradient_a_subset():
-    for build, draws in ((mlp, False), (dropping, True), (Functional, True)):
-        run = with_net(make(encoding="stacked", m=1), problem(build, CLASSES))
-        own = run.shared.problem.own
-        worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.schemes)
-        assert own.draws is draws
+    for build, draws in ((mlp, False), (dropping, True), (functional, True)):
         seen = []
-        original = own._network.gradient
-        own._network.gradient = lambda *a, f=original, s=seen: s.append(1) or f(*a)
+
+        def counted(outputs, y, seen=seen):
+            seen.append(len(y))
+            return classes(outputs, y)
+
+        run = with_net(make(encoding="stacked", m=1), problem(build, counted))
+        worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.schemes)
+        assert run.shared.problem.own.draws is draws
+        seen.clear()
         worker.answer(0, 1, run.theta)
         assert len(seen) == (3 if draws else 1)
         before = torch.get_rng_state()
@@ -178,7 +186,7 @@ def test_regression_on_floats():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 3))
     y = X @ [1.0, -2.0, 0.5] + 0.25
-    net = problem(line, lambda out, y: FLOATS(out[:, 0], y)).astype("float64")
+    net = problem(line, lambda out, y: nn.MSELoss(reduction="sum")(out[:, 0], y)).astype("float64")
     own = complete(net, "float64")
     check(own, X, y)
     theta = np.array([1.0, -2.0, 0.5, 0.25])
@@ -199,15 +207,15 @@ def test_one_output_speaks_for_two_classes():
     assert net.accuracy(theta, X, np.array([1, 0, 0])) == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(("build", "loss", "pattern"), [
+@every("build, loss, pattern", lambda: [
     (mlp, nn.CrossEntropyLoss(), 'must be the SUM over the rows.*reduction="sum"'),
     (mlp, nn.CrossEntropyLoss(reduction="none"), r'one number, not shape \(2,\) .*="sum"'),
-    (lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), CLASSES,
+    (lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), classes,
      r"BatchNorm \(1\), which mixes the rows.*GroupNorm or LayerNorm"),
-    (lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4, track_running_stats=False)), CLASSES,
+    (lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4, track_running_stats=False)), classes,
      "BatchNorm"),
-    (lambda: "a network", CLASSES, r"build\(\) must return a torch.nn.Module, not str"),
-    (nn.ReLU, CLASSES, "with parameters to train"),
+    (lambda: "a network", classes, r"build\(\) must return a torch.nn.Module, not str"),
+    (nn.ReLU, classes, "with parameters to train"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(build, loss, pattern):
     with pytest.raises(ValueError, match=pattern):
@@ -225,7 +233,7 @@ def test_buffers_are_refused():
             return self.layer(X)
 
     with pytest.raises(ValueError, match=r"buffers \(seen\), .* parameter with requires_grad=Fal"):
-        _ = problem(Buffered, CLASSES).d
+        _ = problem(Buffered, classes).d
 
 
 def test_frozen_parameters_are_not_trained():
@@ -234,7 +242,7 @@ def test_frozen_parameters_are_not_trained():
         net[1].requires_grad_(requires_grad=False)
         return net
 
-    net = problem(frozen, CLASSES)
+    net = problem(frozen, classes)
     assert net.d == 12
     first, second = (net.module(np.zeros(12, np.float32))[1].weight for _ in range(2))
     assert torch.equal(first, second), "every rank builds the same ones"
@@ -258,7 +266,7 @@ def test_nothing_of_torch_is_imported_before_it_is_used(alone):
 
 
 def test_one_thread_a_rank():
-    _ = problem(mlp, CLASSES).d
+    _ = problem(mlp, classes).d
     assert torch.get_num_threads() == 1
 
 

@@ -94,8 +94,8 @@ def test_one_pass_says_what_one_gradient_a_subset_does(encoding, m, monkeypatch)
     run = make(encoding=encoding, m=m)
     worker = Worker(0, run.shared.problem, next(run.shards()), run.shared.schemes)
     theta = run.theta + 0.1
-    forward, calls = worker.problem._forward, []
-    monkeypatch.setattr(worker.problem, "_forward", lambda *a: calls.append(1) or forward(*a))
+    head, calls = worker.problem.head, []
+    monkeypatch.setattr(worker.problem, "head", lambda *a: calls.append(1) or head(*a))
     message = worker.answer(3, m, theta)
     assert len(calls) == 1
     code, data, problem = run.shared.codes.at(3), run.dataset, worker.problem

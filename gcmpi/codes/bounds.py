@@ -363,11 +363,7 @@ def independent_holder_bound(A: AnyArray, m: int, odds: Array) -> float:
         If these are not n probabilities.
     """
     k, n = A.shape
-    if np.shape(odds) != (n,) or not ((odds >= 0) & (odds <= 1)).all():
-        raise ValueError(
-            f"the holder bound needs n={n} probabilities as odds, one a worker, not shape "
-            f"{np.shape(odds)}"
-        )
+    odds = check_odds(odds, n)
     law = np.zeros((k, m))  # P(h = 0), .., P(h = m - 1) of each subset
     law[:, 0] = 1.0
     for i, q in enumerate(odds):
@@ -375,6 +371,20 @@ def independent_holder_bound(A: AnyArray, m: int, odds: Array) -> float:
         one_more = np.pad(law[held, :-1], ((0, 0), (1, 0)))
         law[held] = q * law[held] + (1 - q) * one_more
     return float(law.sum(axis=0) @ (m - np.arange(m)))
+
+
+def check_odds(odds: Array, n: int) -> Array:
+    """Return each worker's probability to straggle, (n,).
+
+    Raises
+    ------
+    ValueError
+        If these are not n probabilities.
+    """
+    odds = np.asarray(odds, dtype=np.float64)
+    if odds.shape != (n,) or not ((odds >= 0) & (odds <= 1)).all():
+        raise ValueError(f"odds must be n={n} probabilities, one a worker, not {odds!r:.60}")
+    return odds
 
 
 def diagonal_floor(A: AnyArray, m: int, s: int) -> float:

@@ -44,6 +44,10 @@ class Ensemble:
         odds of all workers are then the mean, because every worker plays every other as often.
     assignment : Spec, optional
         Name and options of the assignment, for a matrix A that was built from them.
+    placement : (n,), optional
+        The column of A that each worker holds, as `gcmpi.codes.placement.place` returns them: A
+        is then ``A[:, placement]``. The encoding is made for A as it was given and its columns
+        are placed too, unless a column is held more than once.
 
     Attributes
     ----------
@@ -70,6 +74,8 @@ class Ensemble:
     seed: int = 0
     relabel: bool = field(default=False, kw_only=True)
     assignment: Any = field(default=None, kw_only=True)
+    placement: Any = field(default=None, kw_only=True)
+    _unplaced: AnyArray | None = field(init=False, repr=False, default=None)
     _first: Code | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +89,7 @@ class Ensemble:
             self._set("A", ASSIGNMENTS.build(assignment))
         if self.odds is not None:
             self._set("odds", np.asarray(self.odds, dtype=np.float64))
+        self._place()
         if self.relabel:
             self._check_relabelling()
         first = Code(self.A, self.draw(seeds.generator(self.seed, seeds.CODE)), self.m)
@@ -91,6 +98,21 @@ class Ensemble:
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+
+    def _place(self) -> None:
+        """Let every worker hold its column, and remember for which A the encoding is made."""
+        if self.placement is None:
+            return
+        columns = np.asarray(self.placement)
+        if columns.shape != (self.n,) or not np.isin(columns, np.arange(self.n)).all():
+            raise ValueError(
+                f"a placement must be n={self.n} columns, 0 to {self.n - 1}, not "
+                f"{self.placement!r:.60}"
+            )
+        self._set("placement", columns)
+        if len(np.unique(columns)) == self.n and not self.partial:
+            self._set("_unplaced", self.A)
+        self._set("A", self.A[:, columns])
 
     def _check_relabelling(self) -> None:
         """Refuse a code that has no new names, and let every worker have the mean odds."""
@@ -112,8 +134,14 @@ class Ensemble:
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Return the encoding matrix that `rng` gives, shape (m k, n), under its first names."""
-        B: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng, odds=self.odds)
-        return B
+        A, odds = self._unplaced, self.odds
+        if A is None:
+            made: Array = ENCODINGS.build(self.encoding, A=self.A, m=self.m, rng=rng, odds=odds)
+            return made
+        if odds is not None:
+            odds = odds[np.argsort(self.placement)]
+        unplaced: Array = ENCODINGS.build(self.encoding, A=A, m=self.m, rng=rng, odds=odds)
+        return unplaced[:, self.placement]
 
     def at(self, t: int, finished: IntArray | None = None) -> Code:
         """Return the code of iteration t: another one in each if the encoding is redrawn.

@@ -33,8 +33,10 @@ from gcmpi.experiments.turns import Turns
 from gcmpi.importing import SCRIPT, OwnPartError
 from gcmpi.learning import Dataset, partition
 from gcmpi.learning.batches import Sampling
+from gcmpi.records import RunFile
 from gcmpi.registry import DATASETS, ENCODINGS, PROBLEMS, Spec
 from gcmpi.sentences import words
+from gcmpi.training.memory import AUTO
 
 YOURS = {
     "problem": "the loop that you write is the problem",
@@ -45,7 +47,7 @@ YOURS = {
 
 
 class CodedLoop:
-    """Coded training in a loop of one's own: ``mpirun -n RANKS python mine.py``.
+    """Coded training in a loop of your own: ``mpirun -n RANKS python mine.py``.
 
     Every rank runs the script and makes the same loop. On the server, `serve` trains: it holds the
     parameters and the optimizer and needs numpy alone. On a worker, the loop yields a `Step` for
@@ -113,10 +115,15 @@ class CodedLoop:
             if name in settings:
                 raise ValueError(f"a CodedLoop has no setting {name}: {instead}")
         e = self.experiment = _experiment(rows, code, settings)
+        if e.memory == AUTO:
+            raise ValueError(
+                "a CodedLoop does not know how many rows its steps take, as memory=auto needs: "
+                "give memory=1 for all rows, or about the part of them that a step takes"
+            )
         if ENCODINGS[e.specs["encoding"].name].promises.partial:
             raise ValueError(
-                f"a CodedLoop cannot use {e.encoding}: its workers report after every subset, and "
-                "a loop answers when it is through all of them; choose another encoding"
+                f"a CodedLoop cannot use {e.encoding}: the server asks workers for what they have "
+                "finished, and a loop answers after all of its subsets; choose another encoding"
             )
         A = assignment_matrix(e)
         k, n = A.shape
@@ -168,7 +175,7 @@ class CodedLoop:
             theta = self._world.receive(1)
             try:
                 file, earlier = files(output, overwrite, resume, self.experiment)
-                built = self._run(theta)
+                built = self._run(theta, earlier)
             except (ValueError, MemoryError):
                 refuse(self._world)
                 raise
@@ -216,7 +223,7 @@ class CodedLoop:
             raise ValueError("a CodedLoop is one run: make another CodedLoop for the next one")
         self._begun = True
 
-    def _run(self, theta: AnyArray | str) -> Run:
+    def _run(self, theta: AnyArray | str, earlier: RunFile | None) -> Run:
         """Build the parts of the run, without a model and data; refuse what worker 0 could not."""
         if isinstance(theta, str):
             raise OwnPartError(f"rank 1 (worker 0): {theta}")
@@ -224,7 +231,14 @@ class CodedLoop:
         empty = np.zeros((count, 1), np.uint8)
         nowhere = Dataset(empty, empty[:, 0], empty[:1], empty[:1, 0], 0)
         e = self.experiment
-        run = build(e, assignment_matrix(e), problem=DistantModel(theta), dataset=nowhere)
+        run = build(
+            e,
+            assignment_matrix(e),
+            problem=DistantModel(theta),
+            dataset=nowhere,
+            hosts=self._world.hosts[1:],
+            earlier=earlier,
+        )
         return DistantRun(run.experiment, run.shared, run.dataset, self._world)
 
     def _until_over(self) -> Iterator[Step]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from gcmpi.importing import data_source
 from gcmpi.learning import batches, datasets
 from gcmpi.registry import REGISTRIES, Source, Spec
 from gcmpi.sentences import did_you_mean
+from gcmpi.training import memory
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,15 @@ class Experiment:
     decoder
         How the server combines what came: optimally for messages of that type (auto), or by plain
         least-squares, or as a source proposes.
+    hosts
+        Who holds what, so that holders of a subset do not share a host: the number of hosts, which
+        ranks fill one after the other; ``auto``, the hosts of the run; ``odds``, where workers are
+        known to straggle with different probabilities; ``off``; or the column of the assignment
+        that each worker holds, joined by +, as a run that is replayed has it.
+    memory
+        Whether the server remembers what it has learnt of the subset gradients: 0, or how much of
+        what is new it believes, in (0, 1], or auto: 1, and with mini-batches their fraction of the
+        rows, but at least 0.1. With memory nothing is divided by alpha.
     relabel
         Whether workers and subsets swap roles at random in every iteration, which makes any fixed
         code on a circulant assignment unbiased for workers that are late equally often.
@@ -64,6 +75,11 @@ class Experiment:
         True gradient, loss and accuracy are computed every so many iterations, untimed.
     target_accuracy
         The run ends when an audit finds this test accuracy; 0 never.
+    target_loss
+        The run ends when an audit finds this mean training loss or a smaller one; 0 never.
+    target_excess
+        The same for a loss that is above the smallest one by at most this part of it: for problems
+        with ``l2`` without hidden layers, whose optimum is found before the run; 0 never.
     warmup
         The first iterations that are left out of timing tables.
 
@@ -78,6 +94,8 @@ class Experiment:
     m: int = 2
     switch: str = "never"
     decoder: str = "auto"
+    hosts: str = "off"
+    memory: str = memory.NONE
     relabel: bool = False
     problem: str = "mlp"
     dataset: str = "mnist-10k"
@@ -93,6 +111,8 @@ class Experiment:
     rescale: Literal["alpha", "none"] = "alpha"
     audit_every: int = 10
     target_accuracy: float = 0.0
+    target_loss: float = 0.0
+    target_excess: float = 0.0
     warmup: int = 3
     code: InitVar[Ensemble | Code | None] = None
 
@@ -121,6 +141,7 @@ class Experiment:
 
     def __post_init__(self, code: Ensemble | Code | None) -> None:
         object.__setattr__(self, "batch", batches.canonical(self.batch))
+        object.__setattr__(self, "memory", memory.canonical(self.memory))
         if code is not None:
             self._take(code)
         if isinstance(self.dataset, str):
@@ -133,12 +154,47 @@ class Experiment:
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"{flag(name)} must be at least {least}, not {value}")
+        self._check_target()
+        if self.warmup < 0:
+            raise ValueError(f"warmup must be at least 0, not {self.warmup}")
+
+    def _check_target(self) -> None:
+        """Refuse impossible targets, and more than one."""
         if not 0 <= self.target_accuracy <= 1:
             raise ValueError(
                 f"--target-accuracy must be between 0 and 1, not {self.target_accuracy:g}"
             )
+        for name in ("target_loss", "target_excess"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{flag(name)} must be above 0 and finite, or 0 for no target, not "
+                    f"{getattr(self, name):g}"
+                )
+        given = [flag(name) for name in TARGETS if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(
+                f"a run has one target, not {' and '.join(given)}: leave out all but one"
+            )
         if self.warmup < 0:
             raise ValueError(f"warmup must be at least 0, not {self.warmup}")
+        self._check_hosts()
+
+    def _check_hosts(self) -> None:
+        if self.hosts == "off":
+            return
+        if self.hosts not in ("auto", "odds") and not all(
+            number.isdecimal() for number in self.hosts.split("+")
+        ):
+            raise ValueError(
+                "--hosts must be off, a number of hosts, auto (the hosts of the run), odds (by how "
+                f"often workers straggle) or the column of each worker joined by +, not "
+                f"{self.hosts!r}"
+            )
+        if self.relabel:
+            raise ValueError(
+                f"--hosts {self.hosts:.20} places workers for the whole run, and --relabel gives "
+                "them new names in every iteration: leave one of them out"
+            )
 
     def _take(self, code: Ensemble | Code) -> None:
         """Use an ensemble's assignment, encoding and m."""
@@ -148,6 +204,8 @@ class Experiment:
             "encoding": ensemble.encoding,
             "m": ensemble.m,
         }
+        if ensemble.placement is not None:
+            taken["hosts"] = "+".join(map(str, ensemble.placement))
         for name, value in taken.items():
             object.__setattr__(self, name, value)
 
@@ -155,6 +213,11 @@ class Experiment:
     def specs(self) -> Mapping[str, Spec]:
         """Name and options of every part, by setting; read once, while the experiment is made."""
         return {name: spec_of(parts, getattr(self, name)) for name, parts in REGISTRIES.items()}
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the server decodes with memory."""
+        return self.memory != memory.NONE
 
     @property
     def own(self) -> dict[str, Source]:
@@ -193,6 +256,12 @@ class Experiment:
     def change(self, settings: Mapping[str, Any]) -> Experiment:
         """Return the experiment with other settings; ``part.option`` changes one option."""
         whole: dict[str, Any] = dataclasses.asdict(self)
+        remembers = str(settings.get("memory", self.memory)) != memory.NONE
+        if settings.get("rescale") == "alpha" and remembers:
+            raise ValueError(
+                "--rescale alpha is for decoding without memory: what memory adds needs no "
+                "division; leave out --rescale, or give --memory 0"
+            )
         for key, value in settings.items():
             name, dot, option = key.partition(".")
             if not dot:
@@ -233,6 +302,10 @@ class Experiment:
         return f"{code}-m{self.m}".replace(":", "-").replace(",", "-").replace("=", "")
 
 
+TARGETS = ("target_accuracy", "target_loss", "target_excess")
+"""The settings that end a run early."""
+
+
 def _unknown(name: str, known: Iterable[str]) -> str:
     """Return the sentence about a setting that does not exist."""
     names = list(known)
@@ -258,8 +331,9 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
                 f"{flag(name)} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
             )
         return value
-    if name == "batch" and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)  # a fraction is a number in TOML
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if name in ("batch", "memory", "hosts") and numeric:
+        return str(value)  # a number in TOML
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]

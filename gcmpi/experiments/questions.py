@@ -13,11 +13,10 @@ import numpy.typing as npt
 
 from gcmpi.arrays import AnyArray, Array
 from gcmpi.cluster.wire import Wire
-from gcmpi.codes.code import Code
 from gcmpi.experiments.run import Run
 from gcmpi.experiments.steps import Values
 from gcmpi.learning import partition
-from gcmpi.training import Auditor, GradientAudit, Replies
+from gcmpi.training import Auditor, Decoding, GradientAudit
 from gcmpi.training.audit import Truth, relative_error, rounding, rounding_floor
 
 if TYPE_CHECKING:
@@ -148,30 +147,22 @@ class DistantAuditor:
         """Say whether iteration t is to be audited."""
         return t % self._every == 0 or t == self._last
 
-    def gradient(
-        self,
-        t: int,
-        theta: AnyArray,
-        code: Code,
-        R: Array,
-        decoded: AnyArray,
-        replies: Replies,
-        alpha: float,
-    ) -> GradientAudit:
+    def gradient(self, t: int, theta: AnyArray, decoding: Decoding) -> GradientAudit:
         """Compare the decoded gradient with the subset gradients, of one holder each.
 
         See `gcmpi.training.audit.Auditor.gradient`. The gradient is over the rows that the
         workers' own code has chosen; the gradient over all rows is not known.
         """
+        code, R = decoding.code, decoding.R
         self._asked = (t, code.m)
-        truth = Truth(code, R, theta.size)
+        truth = Truth(decoding, theta.size)
         for j, g in self._gradients(theta):
             truth.add(j, g)
-        error = relative_error(decoded / alpha, truth.exact)
-        right = truth.allows(decoded, replies, self._rounding)
+        error = relative_error(decoding.decoded / decoding.divisor, truth.exact)
+        right = truth.right(self._rounding)
         if not right:  # near an optimum that fits all rows, gradients are smaller than their terms
             floor = rounding_floor(code, R, self._initial_norms(), theta.dtype)
-            right = truth.allows(decoded, replies, self._rounding, floor)
+            right = truth.right(self._rounding, floor)
         return GradientAudit(error, math.nan, int(right) if self._exact else 255)
 
     def _gradients(self, theta: AnyArray) -> Iterator[tuple[int, AnyArray]]:

@@ -15,7 +15,7 @@ from gcmpi.experiments.completed import CompletedRun
 from gcmpi.experiments.interrupt import Interrupt
 from gcmpi.experiments.run import Run
 from gcmpi.records.files import writer
-from gcmpi.training import Exchange, Iteration, State
+from gcmpi.training import Iteration, Moving, State
 
 CHECKPOINT_SECONDS = 60.0
 Observer = Callable[..., object]
@@ -42,8 +42,8 @@ class RunRecorder:
 
     Parameters
     ----------
-    run, exchange
-        The experiment's parts, and the exchange that a checkpoint asks for its state.
+    run, parts
+        The experiment's parts, and those that a checkpoint asks for what they remember.
     description, record
         What the run file says besides, and the iterations so far.
     state
@@ -64,7 +64,7 @@ class RunRecorder:
     def __init__(
         self,
         run: Run,
-        exchange: Exchange,
+        parts: Moving,
         description: recording.Description,
         record: recording.Record,
         state: State,
@@ -73,7 +73,7 @@ class RunRecorder:
         observer: Observer | None = None,
         interrupt: Interrupt | None = None,
     ) -> None:
-        self._run, self._exchange, self._description = run, exchange, description
+        self._run, self._parts, self._description = run, parts, description
         self._record, self._state = record, state
         self._observer, self._interrupt = observer, interrupt
         self.over = self.interrupted
@@ -92,7 +92,7 @@ class RunRecorder:
         self._state = state
         self._record.append(row)
         e = self._run.experiment
-        reached = bool(e.target_accuracy) and row.accuracy >= e.target_accuracy
+        reached = bool(self._run.target.reached(row.loss, row.accuracy))
         last = self.interrupted or reached or row.iteration == e.iterations - 1
         _tell(self._observer, row, last)
         self.over = last or self.interrupted
@@ -107,7 +107,7 @@ class RunRecorder:
 
     def save(self, status: str) -> CompletedRun:
         """Return the run so far, and write its file if it has one."""
-        self._state = self._state.with_exchange(self._exchange)
+        self._state = self._parts.gathered(self._state)
         while self.path is not None:
             mine = writer(self.path) == self._description.writer
             try:

@@ -51,7 +51,8 @@ def start(run: Run, earlier: RunFile, exchange: Exchange) -> State:
     switch = run.switch
     for answered in earlier.columns["survivors"]:
         switch.observe(int((answered == 0).sum()))
-    return replace(state, switch=switch.state, wait=run.rule.state).with_exchange(exchange)
+    exchanged = dict(exchange.state)
+    return replace(state, switch=switch.state, wait=run.rule.state, exchange=exchanged)
 
 
 def notes(run: Run, earlier: RunFile | None) -> list[str]:

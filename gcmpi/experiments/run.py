@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from gcmpi import seeds
-from gcmpi.arrays import AnyArray, Array
+from gcmpi import environment, seeds
+from gcmpi.arrays import AnyArray, Array, IntArray
+from gcmpi.cluster.partial import PartialServer
 from gcmpi.cluster.stragglers import StragglerModel
-from gcmpi.cluster.virtual import SimulatedExchange
-from gcmpi.cluster.virtual_partial import SimulatedPartialExchange
+from gcmpi.cluster.virtual import (
+    LastDelays,
+    SimulatedExchange,
+    partial_worker,
+    whole_worker,
+)
 from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.whole import MakeServer, WholeServer
 from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
 from gcmpi.codes.decoders import always, decoder, decoder_of, ridge_of
 from gcmpi.codes.decoders.least_squares import Decoder
+from gcmpi.codes.encodings.search import store
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
+from gcmpi.codes.placement import consecutive, place
 from gcmpi.codes.relabelling import ByOriginal
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.formats import storage
+from gcmpi.formats import NOISE_POWER, storage
 from gcmpi.importing import blame
 from gcmpi.learning import Dataset, Problem, datasets, in_memory, load
 from gcmpi.learning.batches import Sampling
-from gcmpi.learning.gradients import check
+from gcmpi.learning.gradients import Pool, check, gradients
 from gcmpi.learning.optimizers import Optimizer
+from gcmpi.learning.optimum import optimum
 from gcmpi.learning.problem import complete
-from gcmpi.records.figures import Figures, figures
+from gcmpi.records import RunFile
+from gcmpi.records.figures import Figures, Target, figures
 from gcmpi.registry import (
     ASSIGNMENTS,
     COMPRESSORS,
@@ -59,6 +69,7 @@ from gcmpi.training import (
     audit,
     shard,
 )
+from gcmpi.training.memory import AUTO, LEAST, Estimate, Layout, Memory, Nothing
 from gcmpi.training.partial import PartWorker
 from gcmpi.training.switching import Switch
 
@@ -108,7 +119,7 @@ class Run:
 
     def moving(self, exchange: Exchange) -> Moving:
         """Return new parts that remember nothing yet, and the exchange."""
-        return Moving(self.optimizer, self.switch, self.rule, exchange)
+        return Moving(self.optimizer, self.switch, self.rule, exchange, self.memory)
 
     @property
     def switch(self) -> Switch:
@@ -125,6 +136,32 @@ class Run:
         return rule
 
     @property
+    def memory(self) -> Memory:
+        """A new memory of subset gradients; nothing is ever in it for ``memory=0``."""
+        e = self.experiment
+        if not e.remembers:
+            return Nothing()
+        eps = max(ridge_of(e.specs["decoder"], e.wire) or 0.0, NOISE_POWER[e.wire])
+        return Estimate(self.layout, self.eta, self.shared.problem.dtype, eps)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What a server with memory keeps."""
+        ensembles = {m: scheme.codes for m, scheme in self.schemes.items()}
+        return Layout.of(ensembles, self.shared.problem.d)
+
+    @property
+    def eta(self) -> float:
+        """How much of what is new is believed."""
+        e = self.experiment
+        if e.memory != AUTO:
+            return float(e.memory)
+        rows = len(self.dataset.X)
+        slices = datasets.partition(rows, len(self.A))
+        used = sum(self.shared.sampling.size(part.stop - part.start) for part in slices)
+        return max(used / rows, LEAST)
+
+    @property
     def optimizer(self) -> Optimizer:
         """A new optimizer."""
         optimizer: Optimizer = OPTIMIZERS.build(self.experiment.specs["optimizer"])
@@ -137,7 +174,16 @@ class Run:
 
     def figures(self, columns: Mapping[str, AnyArray]) -> Figures:
         """Return what these columns of a run file come to."""
-        return figures(columns, self.load, self.experiment.target_accuracy)
+        return figures(columns, self.load, self.target)
+
+    @cached_property
+    def target(self) -> Target:
+        """What ends the run early; finds the optimum where the target is measured from it."""
+        e = self.experiment
+        if not e.target_excess:
+            return Target(e.target_accuracy, e.target_loss)
+        found = optimum(self.shared.problem, self.dataset, e.problem, store.directory())
+        return Target(loss=found.loss * (1 + e.target_excess), optimum=found.loss)
 
     @cached_property
     def auditor(self) -> Auditor:
@@ -161,21 +207,43 @@ class Run:
         for i in range(n):
             yield shard(self.dataset, self.shared.codes.subsets(i), k)
 
-    def simulate(self, compute_seconds: float = 0.01) -> Exchange:
-        """Return the exchange on a virtual clock, all workers in this process."""
+    def simulate(self, compute_seconds: float = 0.01, *, share: bool = False) -> Exchange:
+        """Return the exchange on a virtual clock, all workers in this process.
+
+        Parameters
+        ----------
+        share
+            Compute the gradient of a subset once for all workers that hold it: the same up to
+            rounding, with the work of one copy of the data. Not where workers answer in parts.
+        """
         s = self.shared
         wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
+        timing = LastDelays(s.stragglers), compute_seconds
+        shards = enumerate(self.shards())
         if s.codes.partial:
-            parts = [
-                PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
-                for i, rows in enumerate(self.shards())
-            ]
-            return SimulatedPartialExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
-        workers = [
-            Worker(i, s.problem, rows, s.schemes, s.sampling)
-            for i, rows in enumerate(self.shards())
-        ]
-        return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
+            parts = [PartWorker(i, s.problem, rows, s.codes.m, s.sampling) for i, rows in shards]
+            workers = [partial_worker(p.i, p.load, p.message, *timing) for p in parts]
+        else:
+            pool = self._pool() if share else None
+            wholes = [Worker(i, s.problem, rows, s.schemes, s.sampling, pool) for i, rows in shards]
+            workers = [whole_worker(w.i, w.answer, *timing) for w in wholes]
+        return SimulatedExchange(workers, wires, s.problem.dtype, server(s.codes))
+
+    def _pool(self) -> Pool:
+        """Return the gradients that all workers of this process share."""
+        s, data, k = self.shared, self.dataset, self.A.shape[0]
+        sizes = [rows.stop - rows.start for rows in datasets.partition(len(data.X), k)]
+        scale = 1 / len(data.X)
+        everything = gradients(s.problem, data.X, data.y, sizes, range(k), scale, s.sampling)
+        return Pool(everything, s.problem)
+
+
+def server(codes: Ensemble) -> MakeServer:
+    """Return what makes the server's half of the protocol for these codes."""
+    if not codes.partial:
+        return WholeServer
+    loads = codes.A.sum(axis=0, dtype=np.intp)
+    return partial(PartialServer, loads=loads, columns=codes.columns)
 
 
 def assignment_matrix(experiment: Experiment) -> AnyArray:
@@ -196,11 +264,17 @@ def build(
     *,
     problem: Problem | None = None,
     dataset: Dataset | None = None,
+    hosts: Sequence[str] = (),
+    earlier: RunFile | None = None,
 ) -> Run:
     """Build the parts of an experiment whose assignment matrix is A.
 
     Parameters
     ----------
+    hosts
+        The host of each worker, for ``hosts = auto``; all are on one host unless given.
+    earlier
+        A run to go on with: workers hold what they held.
     problem, dataset
         Used in place of the experiment's, which are then neither built nor tried; a `problem` is
         complete, and pickled for the workers.
@@ -217,7 +291,8 @@ def build(
         raise ValueError(
             f"--switch {e.switch} chooses among m = 1 to --m: give --m 2 or more, not {e.m}"
         )
-    ensembles = {m: _codes(e, A, m, stragglers) for m in _every_m(e)}
+    columns = earlier.placement if earlier else _placement(e, A, stragglers.odds, hosts)
+    ensembles = {m: _codes(e, A, m, stragglers, columns) for m in _every_m(e)}
     if len(ensembles) > 1 and ensembles[e.m].partial:
         raise ValueError(
             f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
@@ -261,9 +336,23 @@ def build(
     own = e.own
     contents = [(name, getattr(e, name), own[name].sha256) for name in used if name in own]
     run = Run(e, Shared(problem, schemes, stragglers, sampling, recipes, contents), dataset)
-    _ = run.switch  # refuses impossible options
+    _ = run.switch, run.target  # refuse impossible options
+    if e.remembers:
+        _check_memory(run)
     _try_out(run)
     return run
+
+
+def _check_memory(run: Run) -> None:
+    """Refuse a memory that does not fit in that of this machine."""
+    problem, numbers = run.shared.problem, run.layout.numbers
+    needed, free = numbers * problem.dtype.itemsize, environment.free_memory()
+    if needed > free:
+        raise ValueError(
+            f"--memory {run.experiment.memory} keeps {numbers:,} numbers, {needed / 1e6:,.0f} MB, "
+            f"but {free / 1e6:,.0f} MB are free: choose a code with fewer subsets, or one that "
+            "stays the same"
+        )
 
 
 def _telling_rows(dataset: Dataset) -> list[slice]:
@@ -334,7 +423,37 @@ def _switched(e: Experiment) -> bool:
     return SWITCHES[e.specs["switch"].name].promises.changes
 
 
-def _codes(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> Ensemble:
+def _placement(
+    e: Experiment, A: AnyArray, odds: Array | None, hosts: Sequence[str]
+) -> IntArray | None:
+    """Return the column of A that each worker holds, or None where it is its own."""
+    n = A.shape[1]
+    if e.hosts == "off":
+        return None
+    if "+" in e.hosts:
+        return np.array(e.hosts.split("+"), dtype=np.intp)
+    if e.hosts == "odds":
+        if odds is None:
+            raise ValueError(
+                "--hosts odds needs stragglers whose probabilities are known, as bernoulli or "
+                f"markov with rates=, not --stragglers {e.stragglers}"
+            )
+        return place(A, e.m, odds=odds)
+    if e.hosts == "auto":
+        names = list(hosts) or ["here"] * n
+        on = np.array([names.index(name) for name in names])
+    else:
+        on = consecutive(n, int(e.hosts))
+    return place(A, e.m, hosts=on, odds=odds)
+
+
+def _codes(
+    e: Experiment,
+    A: AnyArray,
+    m: int,
+    stragglers: StragglerModel,
+    placement: IntArray | None,
+) -> Ensemble:
     """Return the codes of one m, if there are any and the decoder serves them."""
     try:
         codes = Ensemble(
@@ -345,6 +464,7 @@ def _codes(e: Experiment, A: AnyArray, m: int, stragglers: StragglerModel) -> En
             e.seed,
             relabel=e.relabel,
             assignment=e.specs["assignment"],
+            placement=placement,
         )
         everybody = np.ones(A.shape[1], dtype=np.bool_)
         if DECODERS[e.specs["decoder"].name].own:
@@ -403,7 +523,7 @@ def _alpha(e: Experiment, codes: Ensemble, plain: Array | None) -> Array:
     promised = promise.promises.unbiased or codes.relabel
     if eps is not None and codes.fixed is not None:
         promised = promised or unbiased(codes.at(0))  # a symmetry of A and B together
-    if e.rescale == "none" or not promised:
+    if e.rescale == "none" or e.remembers or not promised:
         return np.ones(codes.A.shape[1] + 1)
     if eps is not None:
         values = plain if plain is not None and not eps else _shrinkage(codes, eps)

@@ -89,7 +89,6 @@ def _same(e: Experiment | None, text: str) -> None:
 def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Callable[[], None]:
     """Return what a worker does in the run, after a rehearsal."""
     from gcmpi.cluster.mpi import MpiLink
-    from gcmpi.cluster.partial import MpiPartialLink
 
     i, problem, codes = world.rank - 1, shared.problem, shared.codes
     ends = (world, problem.d, problem.dtype, shared.wires)
@@ -104,8 +103,11 @@ def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Call
 
     def work() -> None:
         if isinstance(worker, reporting.PartWorker):
-            reporting.work(MpiPartialLink(*ends, worker.load), worker, shared.stragglers)
+            link = MpiLink(*ends, room=worker.m * worker.load)
+            reporting.work(link, worker, shared.stragglers)
         else:
-            training.work(MpiLink(*ends), worker, shared.stragglers)
+            link = MpiLink(*ends)
+            training.work(link, worker, shared.stragglers)
+        link.close()
 
     return work

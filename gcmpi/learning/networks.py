@@ -3,6 +3,10 @@
 A model maps rows X (r, p) to scores (r, c); a head turns scores and targets into a loss a row
 and its derivative with respect to the scores. Parameters are one flat vector theta (d,), cut
 into the model's arrays by views. numpy only: workers import this module.
+
+With ``l2`` the loss of EVERY row has l2/2 ||theta||^2 in addition, over all parameters, biases
+too. The mean training loss then has it once, a subset has it by its share of the rows, and a
+coded message, a mini-batch and a lost subset treat it like the rest of the loss.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ class Network(Ready):
         itself, else it is one-hot. With 0 classes targets are numbers: a regression.
     dtype
         float32 or float64.
+    l2
+        The loss of every row has l2/2 ||theta||^2 in addition.
 
     Attributes
     ----------
@@ -45,14 +51,31 @@ class Network(Ready):
         The number of parameters.
     metric
         What `accuracy` returns: the fraction of correct labels, or R2 of a regression.
+    strong_convexity
+        The mean loss minus this half of ||theta||^2 is convex: l2 of a linear model, whose losses
+        are convex; 0 with hidden layers.
+
+    Raises
+    ------
+    ValueError
+        If l2 is negative or not finite.
     """
 
     def __init__(
-        self, widths: Sequence[int], head: Head, classes: int, dtype: npt.DTypeLike = np.float32
+        self,
+        widths: Sequence[int],
+        head: Head,
+        classes: int,
+        dtype: npt.DTypeLike = np.float32,
+        l2: float = 0.0,
     ) -> None:
+        if not 0 <= l2 < np.inf:
+            raise ValueError(f"l2 must be at least 0 and finite, not {l2:g}: l2=0 adds nothing")
         self.widths = tuple(widths)
         self.head = head
         self.classes = classes
+        self.l2 = l2
+        self.strong_convexity = l2 if len(self.widths) == 2 else 0.0
         self.dtype = np.dtype(dtype)
         self.metric = "accuracy" if classes else "R2"
         self.d = sum((p + 1) * q for p, q in itertools.pairwise(widths))
@@ -88,7 +111,10 @@ class Network(Ready):
 
     def loss(self, theta: AnyArray, X: AnyArray, Y: AnyArray) -> float:
         """Return the sum of the losses of the rows X (r, *shape) with targets Y (r, c)."""
-        return float(self.head(self._forward(theta, X)[-1], Y)[0].sum(dtype=np.float64))
+        loss = float(self.head(self._forward(theta, X)[-1], Y)[0].sum(dtype=np.float64))
+        if self.l2:
+            loss += len(X) * self.l2 / 2 * float(np.sum(theta.astype(np.float64) ** 2))
+        return loss
 
     def gradient(
         self, theta: AnyArray, X: AnyArray, Y: AnyArray, scale: float | AnyArray = 1.0
@@ -148,6 +174,13 @@ class Network(Ready):
                 back = back @ self._layers(theta)[index][0].T
                 back *= x > 0
             end = start
+        if self.l2:
+            shares = self.l2 * np.asarray(weights).sum(axis=1)
+            for part, share, first in zip(
+                parts, shares, range(0, parts.size, parts.shape[1]), strict=True
+            ):
+                own = theta[first : first + part.size]
+                part[: own.size] += self.dtype.type(share) * own
         return parts
 
     def accuracy(self, theta: AnyArray, X: AnyArray, y: AnyArray) -> float:
@@ -234,8 +267,10 @@ def _only_classes(name: str, classes: int) -> None:
         )
 
 
-@PROBLEMS.register("mlp", {"hidden": 8})
-def mlp(features: int, classes: int, dtype: Any = np.float32, hidden: int = 128) -> Network:
+@PROBLEMS.register("mlp", {"hidden": 8}, {"hidden": 4, "l2": 0.3})
+def mlp(
+    features: int, classes: int, dtype: Any = np.float32, hidden: int = 128, l2: float = 0.0
+) -> Network:
     """One hidden ReLU layer, sigmoid outputs, binary cross-entropy on one-hot labels.
 
     With 784 features, 10 classes and 128 hidden units it is the network of the paper's
@@ -244,24 +279,24 @@ def mlp(features: int, classes: int, dtype: Any = np.float32, hidden: int = 128)
     _only_classes("mlp", classes)
     if hidden < 1:
         raise ValueError(f"problem mlp needs hidden >= 1, not hidden={hidden}")
-    return Network((features, hidden, classes), sigmoid_head, classes, dtype)
+    return Network((features, hidden, classes), sigmoid_head, classes, dtype, l2)
 
 
-@PROBLEMS.register("softmax")
-def softmax(features: int, classes: int, dtype: Any = np.float32) -> Network:
+@PROBLEMS.register("softmax", {}, {"l2": 0.3})
+def softmax(features: int, classes: int, dtype: Any = np.float32, l2: float = 0.0) -> Network:
     """Linear scores, cross-entropy of the softmax."""
     _only_classes("softmax", classes)
-    return Network((features, classes), softmax_head, classes, dtype)
+    return Network((features, classes), softmax_head, classes, dtype, l2)
 
 
-@PROBLEMS.register("logistic")
-def logistic(features: int, classes: int, dtype: Any = np.float32) -> Network:
+@PROBLEMS.register("logistic", {}, {"l2": 0.3})
+def logistic(features: int, classes: int, dtype: Any = np.float32, l2: float = 0.0) -> Network:
     """Logistic regression; with more than two classes, one against the rest for each."""
     _only_classes("logistic", classes)
-    return Network((features, _outputs(classes)), sigmoid_head, classes, dtype)
+    return Network((features, _outputs(classes)), sigmoid_head, classes, dtype, l2)
 
 
-@PROBLEMS.register("least-squares")
-def least_squares(features: int, classes: int, dtype: Any = np.float32) -> Network:
+@PROBLEMS.register("least-squares", {}, {"l2": 0.3})
+def least_squares(features: int, classes: int, dtype: Any = np.float32, l2: float = 0.0) -> Network:
     """Linear regression on the label (two classes), on one-hot labels, or on float targets."""
-    return Network((features, _outputs(classes)), squared_head, classes, dtype)
+    return Network((features, _outputs(classes)), squared_head, classes, dtype, l2)

@@ -125,6 +125,21 @@ class Momentum:
         return moved
 
 
+@OPTIMIZERS.register("nesterov", {"rate": 0.1})
+def nesterov(rate: float = 0.3, momentum: float = 0.9) -> Momentum:
+    """Nesterov's accelerated gradient: a step from the point ahead, then momentum.
+
+    x' = theta - rate g and theta' = x' + momentum (x' - x): theta is the point ahead, where
+    gradients and audits are taken. It is ``momentum:nesterov=true``, whose velocity is the same
+    sequence divided by -rate.
+
+    References
+    ----------
+    Nesterov, *Introductory Lectures on Convex Optimization*, 2004, section 2.2.
+    """
+    return Momentum(_positive("nesterov", rate), _fraction("nesterov", "momentum", momentum))
+
+
 @OPTIMIZERS.register("adam", {"rate": 0.01})
 class Adam:
     """Adam (Kingma and Ba 2015): steps scaled by running moments of the gradient."""
@@ -145,3 +160,71 @@ class Adam:
         corrected = self.rate * np.sqrt(1 - self.beta2 ** (t + 1)) / (1 - self.beta1 ** (t + 1))
         moved: AnyArray = theta - theta.dtype.type(corrected) * first / (np.sqrt(second) + 1e-8)
         return moved
+
+
+@OPTIMIZERS.register("lbfgs", {"rate": 0.5, "history": 3})
+class LimitedMemory:
+    """L-BFGS with a fixed rate: the last few changes of theta and gradient make the step.
+
+    theta - rate H g, H the BFGS matrix of the last `history` pairs s = change of theta and
+    y = change of the decoded gradient + damping s, on the start (s'y / y'y) I of the last pair.
+    Before the first pair it is a plain step. There is no line search, which would need losses. A
+    pair with s'y below a millionth of ||s|| ||y|| is left out: H stays positive definite, and with
+    `damping` above 0 its pairs belong to a function that curves at least so much.
+
+    References
+    ----------
+    Liu and Nocedal, *On the limited memory BFGS method*, Mathematical Programming 45, 1989.
+    """
+
+    def __init__(self, rate: float = 0.3, history: int = 10, damping: float = 0.0) -> None:
+        self.rate = _positive("lbfgs", rate)
+        if history < 1 or not 0 <= damping < np.inf:
+            raise ValueError(
+                "optimizer lbfgs needs history >= 1, and damping >= 0 and finite, not "
+                f"history={history}, damping={damping:g}"
+            )
+        self.history, self.damping = history, damping
+        self.state: Arrays = NOTHING
+
+    def step(self, theta: AnyArray, gradient: AnyArray, t: int) -> AnyArray:
+        """Return the parameters after one step."""
+        S, Y = self._pairs(theta, gradient)
+        self.state = {"theta": theta.copy(), "gradient": gradient.copy(), "S": S, "Y": Y}
+        moved: AnyArray = theta - theta.dtype.type(self.rate) * inverse_times(S, Y, gradient)
+        return moved
+
+    def _pairs(self, theta: AnyArray, gradient: AnyArray) -> tuple[AnyArray, AnyArray]:
+        """Return the pairs with the newest one, each (pairs, d), the oldest first."""
+        if not self.state:
+            none = np.empty((0, theta.size), theta.dtype)
+            return none, none
+        S, Y = self.state["S"], self.state["Y"]
+        s = theta - self.state["theta"]
+        y = gradient - self.state["gradient"] + theta.dtype.type(self.damping) * s
+        if float(s @ y) <= 1e-6 * float(np.linalg.norm(s)) * float(np.linalg.norm(y)):
+            return S, Y
+        return np.vstack([S, s])[-self.history :], np.vstack([Y, y])[-self.history :]
+
+
+def inverse_times(S: AnyArray, Y: AnyArray, gradient: AnyArray) -> AnyArray:
+    """Return H g by the two loops of L-BFGS; g itself without pairs.
+
+    Parameters
+    ----------
+    S, Y : (pairs, d)
+        Changes of theta and of the gradient with s'y > 0, the oldest first.
+    gradient : (d,)
+    """
+    direction: AnyArray = gradient.copy()
+    if not len(S):
+        return direction
+    curvatures = np.einsum("pd,pd->p", S, Y)
+    weights = np.empty_like(curvatures)
+    for index in range(len(S) - 1, -1, -1):
+        weights[index] = S[index] @ direction / curvatures[index]
+        direction -= weights[index] * Y[index]
+    direction *= curvatures[-1] / (Y[-1] @ Y[-1])
+    for s, y, weight, curvature in zip(S, Y, weights, curvatures, strict=True):
+        direction += (weight - y @ direction / curvature) * s
+    return direction

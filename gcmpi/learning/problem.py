@@ -1,6 +1,6 @@
 """What a model must have to be trained, and the defaults of what it may leave out.
 
-A model of one's own is an object with these members; no base class is needed. X are rows
+A model of your own is an object with these members; no base class is needed. X are rows
 (r, *shape), y their labels or targets as the data set has them, Y what `targets` makes of y.
 
 ============================  =====================================================================
@@ -156,7 +156,7 @@ class _Completed:
 
 
 class HostModel(_Completed):
-    """A model of one's own that computes with numpy arrays."""
+    """A model of your own that computes with numpy arrays."""
 
     def __init__(self, own: Any, dtype: np.dtype[Any]) -> None:
         super().__init__(own, dtype)
@@ -193,7 +193,7 @@ class HostModel(_Completed):
 
 
 class DeviceModel(_Completed):
-    """A model of one's own with arrays of another kind; only `host` makes numpy arrays."""
+    """A model of your own with arrays of another kind; only `host` makes numpy arrays."""
 
     def rows(self, X: AnyArray, y: AnyArray) -> Any:
         """Put rows on the device."""
@@ -236,7 +236,7 @@ class DeviceModel(_Completed):
 
 
 def complete(own: Any, dtype: npt.DTypeLike) -> Problem:
-    """Return a model of one's own with the defaults of what it leaves out.
+    """Return a model of your own with the defaults of what it leaves out.
 
     Parameters
     ----------

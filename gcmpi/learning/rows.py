@@ -96,6 +96,42 @@ class Dataset:
         X, X_test = checks.standardised(in_memory(self.X), in_memory(self.X_test))
         return dataclasses.replace(self, X=X, X_test=X_test)
 
+    def principal(self, components: int) -> Dataset:
+        """Return the data set with rows of so many principal components.
+
+        Rows are centred, turned into the directions of largest variance, and divided by one
+        number, the standard deviation of all entries that are left; all taken over the training
+        rows, in float64. The largest entry of a direction is positive.
+
+        Raises
+        ------
+        ValueError
+            If there are not so many components, or the rows lie in a file.
+        """
+        if self.stored:
+            raise ValueError(
+                "components= needs the rows in memory: leave out where=worker, or turn the rows "
+                "when you write the file"
+            )
+        most = min(self.features, len(self.X) - 1)
+        if not 1 <= components <= most:
+            raise ValueError(
+                f"components must be 1 to {most}, not {components}: {len(self.X)} training rows "
+                f"of {self.features} features have no more (0 keeps the features)"
+            )
+        X, X_test = (
+            prepare(rows, np.float64).reshape(len(rows), -1) for rows in (self.X, self.X_test)
+        )
+        mean = X.mean(axis=0)
+        X -= mean
+        V = np.linalg.eigh(X.T @ X)[1][:, : -components - 1 : -1]
+        V *= np.sign(V[np.abs(V).argmax(axis=0), np.arange(components)])
+        X, X_test = X @ V, (X_test - mean) @ V
+        deviation = X.std()
+        if not deviation:
+            raise ValueError(f"components={components} of rows that are all the same are zero")
+        return dataclasses.replace(self, X=X / deviation, X_test=X_test / deviation)
+
 
 def partition(rows: int, k: int) -> list[slice]:
     """Cut `rows` training rows into k consecutive subsets whose sizes differ by at most one.

@@ -13,7 +13,9 @@ Schema
 ``/own``             where parts of the user's own exist: for each setting, attributes module, file
                      and sha256 of the file; script: the text of the script that made some
 ``/code``            A (subset, worker); B (coded_row, worker), row u*k + j being part u of subset
-                     j, or without B the attributes redrawn = 1 and seed; alpha_by_straggler_count
+                     j, or without B the attributes redrawn = 1 and seed; placement (worker), the
+                     column of the assignment that each worker holds, where hosts or odds placed
+                     them, as A and B have it already; alpha_by_straggler_count
                      (straggler_count) and alpha, its mean over the iterations that were run;
                      attributes assignment, encoding, m, relabelled (1: workers and subsets of B
                      swapped roles in every iteration); all of the largest m, where it changed

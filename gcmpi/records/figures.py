@@ -14,6 +14,42 @@ TIMED = ("exchange_seconds", "decode_seconds", "update_seconds")
 
 
 @dataclass(frozen=True)
+class Target:
+    """What ends a run before its last iteration; nothing by default.
+
+    Attributes
+    ----------
+    accuracy
+        An audited test accuracy at or above it; 0 for none.
+    loss
+        An audited training loss at or below it; 0 for none.
+    optimum
+        The smallest training loss, where it is known.
+    """
+
+    accuracy: float = 0.0
+    loss: float = 0.0
+    optimum: float = math.nan
+
+    def __bool__(self) -> bool:
+        """Say whether there is a target."""
+        return bool(self.accuracy or self.loss)
+
+    def reached(self, loss: AnyArray | float, accuracy: AnyArray | float) -> BoolArray:
+        """Say which of these audits end a run; never one without numbers."""
+        if self.accuracy:
+            return np.asarray(accuracy) >= self.accuracy
+        return np.asarray(loss) <= (self.loss or -math.inf)
+
+    def excess(self, loss: float) -> float:
+        """Return by which part of the optimum a loss is above it; NaN where it is not known."""
+        return (loss - self.optimum) / self.optimum
+
+
+NO_TARGET = Target()
+
+
+@dataclass(frozen=True)
 class Figures:
     """What one run comes to; NaN where there is nothing to tell.
 
@@ -40,8 +76,12 @@ class Figures:
     stale_messages
         Answers that came too late and were dropped.
     seconds_to_target
-        Training time until an audit found the target accuracy; infinite if none did, NaN
-        without a target.
+        Training time until an audit found the target; infinite if none did, NaN without a target.
+    iterations_to_target, bytes_to_target
+        The same in iterations, and in bytes that the server received.
+    excess
+        By which part of the smallest training loss the last audited one is above it; NaN where
+        the smallest one is not known.
     """
 
     iterations: int
@@ -57,6 +97,9 @@ class Figures:
     bytes_down: int
     stale_messages: int
     seconds_to_target: float
+    iterations_to_target: float
+    bytes_to_target: float
+    excess: float
 
 
 def audited(columns: Mapping[str, AnyArray]) -> BoolArray:
@@ -69,7 +112,7 @@ def audited(columns: Mapping[str, AnyArray]) -> BoolArray:
     return found
 
 
-def figures(columns: Mapping[str, AnyArray], load: float, target: float) -> Figures:
+def figures(columns: Mapping[str, AnyArray], load: float, target: Target) -> Figures:
     """Return the figures of a run.
 
     Parameters
@@ -79,18 +122,23 @@ def figures(columns: Mapping[str, AnyArray], load: float, target: float) -> Figu
     load
         The part of the data that the worker with most of it holds.
     target
-        The target accuracy; 0 for none.
+        What ends the run early.
     """
     timed = columns["warmup"] == 0
     seen = audited(columns)
-    reached = columns["seconds"][seen & (columns["accuracy"] >= target)]
+    reached = seen & target.reached(columns["loss"], columns["accuracy"])
+
+    def to_target(values: AnyArray) -> float:
+        return _first(values[reached]) if target else math.nan
+
     iteration = np.sum([columns[name] for name in TIMED], axis=0)
     survivors = columns["survivors"].sum(axis=1)
+    loss = _last(columns["loss"][seen])
     return Figures(
         iterations=len(columns["iteration"]),
         seconds=float(columns["seconds"][-1]) if len(columns["seconds"]) else 0.0,
         iteration_ms=1e3 * median(iteration[timed]),
-        loss=_last(columns["loss"][seen]),
+        loss=loss,
         accuracy=_last(columns["accuracy"][seen]),
         gradient_error=median(columns["gradient_error"]),
         survivors=float(survivors.mean()) if survivors.size else math.nan,
@@ -99,7 +147,10 @@ def figures(columns: Mapping[str, AnyArray], load: float, target: float) -> Figu
         bytes_up=int(columns["bytes_up"].sum()),
         bytes_down=int(columns["bytes_down"].sum()),
         stale_messages=int(columns["stale_messages"].sum()),
-        seconds_to_target=_first(reached) if target else math.nan,
+        seconds_to_target=to_target(columns["seconds"]),
+        iterations_to_target=to_target(columns["iteration"] + 1),
+        bytes_to_target=to_target(np.cumsum(columns["bytes_up"])),
+        excess=target.excess(loss),
     )
 
 

@@ -17,6 +17,7 @@ from gcmpi import environment
 from gcmpi.arrays import AnyArray, Array, IntArray
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.importing import SCRIPT, Source
+from gcmpi.records.figures import NO_TARGET, Target
 from gcmpi.records.record import Record
 from gcmpi.sentences import words
 from gcmpi.training import FIELDS, State
@@ -35,6 +36,8 @@ class Description:
         Where the run was started, and by which command.
     own
         Where the user's own parts come from, by setting.
+    target
+        What ends the run early.
     resumed
         The same of every resume.
     writer
@@ -49,6 +52,7 @@ class Description:
     alpha: Array
     environment: Mapping[str, str]
     own: Mapping[str, Source] = dataclasses.field(default_factory=dict)
+    target: Target = NO_TARGET
     created: str = dataclasses.field(
         default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     )
@@ -190,6 +194,8 @@ def _write_experiment(file: Any, description: Description) -> None:
     experiment = file.create_group("experiment")
     _dataset(experiment, "toml", description.experiment, "all that fixes the run, as TOML")
     experiment.attrs["hash"] = description.digest
+    experiment.attrs["target_loss"] = description.target.loss
+    experiment.attrs["optimum"] = description.target.optimum
     surroundings = file.create_group("environment")
     for name, value in description.environment.items():
         surroundings.attrs[name] = value
@@ -225,6 +231,9 @@ def _write_code(group: Any, description: Description, columns: Mapping[str, AnyA
     group.attrs["seed"] = str(codes.seed)
     subset, worker = _scale(group, "subset", np.arange(k)), _scale(group, "worker", np.arange(n))
     _dataset(group, "A", codes.A, "assignment matrix", scales=(subset, worker))
+    if codes.placement is not None:
+        placed = "the column of the assignment that the worker holds"
+        _dataset(group, "placement", codes.placement, placed, scales=(worker,))
     if codes.fixed is not None:
         coded_row = _scale(group, "coded_row", np.arange(codes.m * k))
         _dataset(group, "B", codes.fixed, "encoding matrix", scales=(coded_row, worker))
@@ -299,6 +308,10 @@ class RunFile:
         Where it was started, and the same of every resume.
     loads : (n,)
         How many subsets each worker holds.
+    target
+        Its loss and the optimum; the target accuracy is a setting.
+    placement : (n,) or None
+        The column of the assignment that each worker holds, where it is not its own.
     """
 
     experiment: str
@@ -312,6 +325,13 @@ class RunFile:
     environment: Mapping[str, str]
     resumed: tuple[Mapping[str, str], ...]
     own: Mapping[str, Source]
+    target: Target
+    placement: IntArray | None = None
+
+    @property
+    def shares(self) -> bool:
+        """Whether workers on a virtual clock shared gradients."""
+        return self.environment.get(environment.SHARED) == "yes"
 
     @property
     def command(self) -> str:
@@ -391,6 +411,11 @@ def read(path: Path) -> RunFile:
                     for number in range(1, len(surroundings) + 1)
                 ),
                 _read_own(file),
+                Target(
+                    loss=float(file["experiment"].attrs.get("target_loss", 0.0)),
+                    optimum=float(file["experiment"].attrs.get("optimum", np.nan)),
+                ),
+                file["code/placement"][()] if "placement" in file["code"] else None,
             )
     except (OSError, KeyError) as error:
         raise ValueError(f"cannot read run file {path}: {words(error, path)}") from error

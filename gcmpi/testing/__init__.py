@@ -1,4 +1,4 @@
-"""The laws of codes, decoders, models and straggler models, for parts of one's own.
+"""The laws of codes, decoders, models and straggler models, for parts of your own.
 
 Each check is one call. It takes a function, a class, an object or a text, returns None where every
 law holds, and raises AssertionError that says which law is broken, where and by how much:

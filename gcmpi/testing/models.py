@@ -36,7 +36,7 @@ class Rows:
 
 
 class Model:
-    """A model of one's own with the members that it may leave out."""
+    """A model of your own with the members that it may leave out."""
 
     def __init__(self, place: Place, own: Any, dtype: str, seed: int) -> None:
         self.place, self.own, self.seed = place, own, seed

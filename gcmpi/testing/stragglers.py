@@ -197,7 +197,7 @@ def _check_odds(place: Place, own: Own, odds: AnyArray, n: int, seed: int) -> No
         return  # who is late is decided by the wait rule, not by the model
     late = (said > 0).sum(axis=0)
     for i in range(n):
-        if not _may_be(int(late[i]), float(odds[i]), n):
+        if not plausible(int(late[i]), float(odds[i]), n):
             raise place.broken(
                 "odds",
                 f"worker {i} has the odds {odds[i]:.4g}, but is late with {late[i]} of {SEEDS} "
@@ -205,7 +205,7 @@ def _check_odds(place: Place, own: Own, odds: AnyArray, n: int, seed: int) -> No
             )
 
 
-def _may_be(count: int, p: float, n: int) -> bool:
+def plausible(count: int, p: float, n: int) -> bool:
     """Say whether `count` of `SEEDS` may come of probability p: Chernoff's bound, n workers."""
     q = count / SEEDS
     distance = 0.0

@@ -15,7 +15,7 @@ from gcmpi.learning import Dataset, Problem, given, made, partition, pieces, pre
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
 from gcmpi.learning.problem import Ready
-from gcmpi.training import GradientAudit, Replies
+from gcmpi.training import Decoding, GradientAudit
 
 
 class Auditor:
@@ -71,25 +71,18 @@ class Auditor:
         """Say whether iteration t is to be audited."""
         return t % self._every == 0 or t == self._last
 
-    def gradient(
-        self,
-        t: int,
-        theta: AnyArray,
-        code: Code,
-        R: Array,
-        decoded: AnyArray,
-        replies: Replies,
-        alpha: float,
-    ) -> GradientAudit:
-        """Return the relative errors of decoded / alpha, and 1 if `decoded` is right, 0 if not.
+    def gradient(self, t: int, theta: AnyArray, decoding: Decoding) -> GradientAudit:
+        """Return the gradient's relative errors, and 1 if what was decoded is right, 0 if not.
 
         With lossy compression nothing is promised: 255.
 
         It is right if, up to rounding, it equals Z B R computed here from the subset gradients, and
         if it is within the code's own bound ||Z B R - Z F|| <= ||Z||_F ||B R - F||_F (paper,
-        section 1). One subset gradient is in memory at a time.
+        section 1). With memory it has to equal Z B R + Zh (F - B R). One subset gradient is in
+        memory at a time.
         """
-        truth = Truth(code, R, self._problem.d)
+        code, R, decoded, alpha = decoding.code, decoding.R, decoding.decoded, decoding.divisor
+        truth = Truth(decoding, self._problem.d)
         self._gradients.begin(t, theta)
         for j in range(code.k):
             truth.add(j, self._gradients.exact(j))
@@ -97,10 +90,10 @@ class Auditor:
         full = error
         if not self._sampling.whole:
             full = relative_error(decoded / alpha, self._full(code.k))
-        right = truth.allows(decoded, replies, self._rounding)
+        right = truth.right(self._rounding)
         if not right:  # near an optimum that fits all rows, gradients are smaller than their terms
             floor = rounding_floor(code, R, self._initial_norms, self._problem.dtype)
-            right = truth.allows(decoded, replies, self._rounding, floor)
+            right = truth.right(self._rounding, floor)
         return GradientAudit(error, full, int(right) if self._exact else 255)
 
     @cached_property
@@ -138,8 +131,8 @@ class Truth:
 
     Parameters
     ----------
-    code, R
-        The code and the decoding matrix (n, m).
+    decoding
+        Code, decoding matrix, messages, and what was decoded.
     d
         Length of a gradient.
 
@@ -149,8 +142,8 @@ class Truth:
         The sum of the subset gradients, Z F.
     """
 
-    def __init__(self, code: Code, R: Array, d: int) -> None:
-        self._code, self._R = code, R
+    def __init__(self, decoding: Decoding, d: int) -> None:
+        self._decoding, code, R = decoding, decoding.code, decoding.R
         self._M = (code.B @ R).reshape(code.m, code.k, code.m)  # (part, subset, decoded part)
         self.exact, self._expected = np.zeros(d), np.zeros((code.m, message_length(d, code.m)))
         self._squares = 0.0
@@ -159,13 +152,13 @@ class Truth:
         """Add the gradient of subset j, shape (d,)."""
         self.exact += g
         self._squares += float(np.sum(g.astype(np.float64) ** 2))
-        for v in range(self._code.m):
+        for v in range(len(self._expected)):
             self._expected[v] += encode(self._M[:, j, v, None], g[None])
 
-    def allows(
-        self, decoded: AnyArray, replies: Replies, rounding: float, floor: float = 0.0
-    ) -> bool:
-        """Say whether `decoded` is Z B R and within the code's bound, up to rounding.
+    def right(self, rounding: float, floor: float = 0.0) -> bool:
+        """Say whether what was decoded is right, up to rounding.
+
+        Without memory it is Z B R, and within the code's bound; with memory Z B R + Zh (F - B R).
 
         Parameters
         ----------
@@ -174,13 +167,18 @@ class Truth:
         floor
             How far the decoded gradient may be off however small messages are.
         """
-        R, survivors = self._R, replies.survivors
+        of = self._decoding
+        R, survivors, recalled = of.R, of.replies.survivors, of.recalled
         noise = floor + rounding * float(
-            np.linalg.norm(R[survivors], axis=1) @ np.linalg.norm(replies.Y[survivors], axis=1)
+            np.linalg.norm(R[survivors], axis=1) @ np.linalg.norm(of.replies.Y[survivors], axis=1)
         )
-        off = float(np.linalg.norm(decoded - self._expected.ravel()[: self.exact.size]))
-        bound = np.sqrt(self._squares * self._code.residual(R))
-        return bool(off <= noise and np.linalg.norm(decoded - self.exact) <= bound + noise)
+        expected = self._expected.ravel()[: self.exact.size]
+        if recalled is not None:
+            noise += rounding * recalled.size
+            return float(np.linalg.norm(of.decoded - expected - recalled.gradient)) <= noise
+        bound = np.sqrt(self._squares * of.code.residual(R))
+        off = float(np.linalg.norm(of.decoded - expected))
+        return bool(off <= noise and np.linalg.norm(of.decoded - self.exact) <= bound + noise)
 
 
 def rounding(wire: Wire, dtype: npt.DTypeLike) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
 from gcmpi.cluster.messages import Done, Replies, all_or_none
 from gcmpi.codes.code import Code
+from gcmpi.training.memory import Recalled
 from gcmpi.training.scheme import Scheme
 from gcmpi.training.state import State
 
@@ -58,9 +59,9 @@ class Decoding:
     R : (n, m)
         The decoding matrix.
     decoded : (d,)
-        What R makes of the messages.
-    divisor
-        The gradient is `decoded` divided by it.
+        What R makes of the messages, and memory adds.
+    recalled
+        What memory has added; None without memory, and unless the iteration is audited.
     """
 
     scheme: Scheme
@@ -68,7 +69,12 @@ class Decoding:
     replies: Replies
     R: Array
     decoded: AnyArray
-    divisor: float
+    recalled: Recalled | None
+
+    @cached_property
+    def divisor(self) -> float:
+        """The gradient is `decoded` divided by it."""
+        return self.scheme.divisor(self.replies.survivors)
 
     @cached_property
     def done(self) -> Done:

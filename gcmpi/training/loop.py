@@ -9,34 +9,45 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
-from gcmpi.cluster.messages import Exchange, Replies
-from gcmpi.codes.code import Code, combine
+from gcmpi.cluster.messages import Replies
+from gcmpi.codes.code import Code
 from gcmpi.training.iteration import Audit, Decoding, Iteration, Outcome
+from gcmpi.training.memory import Memory, Recalled
 from gcmpi.training.scheme import Scheme
 from gcmpi.training.state import Moving, State
 
 
-def train(run: Run, exchange: Exchange, state: State, record: Recorder) -> State:
+def train(run: Run, parts: Moving, state: State, record: Recorder) -> State:
     """Train from `state` on; returns the state after the last iteration.
 
     All parts get back what they remembered in `state`. `record` gets every iteration with the
     state after it, and may end the run.
+
+    Parameters
+    ----------
+    parts
+        New ones of the run, and the exchange.
 
     Raises
     ------
     ValueError
         If a part does not take its state.
     """
-    parts = run.moving(exchange).restore(state)
+    parts.restore(state)
     while state.t < run.iterations and not record.over:
         clock = Stopwatch()
         scheme = run.schemes[parts.switch.choose()]
         code = scheme.codes.at(state.t)
         parts.rule.begin(code)
         clock.lap("decode")
-        replies = exchange.exchange(state.t, scheme.m, state.theta, parts.rule)
+        replies = parts.exchange.exchange(state.t, scheme.m, state.theta, parts.rule)
         clock.lap("exchange")
-        decoding = decode(scheme, state, code, replies)
+        code, R = solve(scheme, state.t, code, replies)
+        clock.lap("decode")
+        recalled = recall(run.auditor, parts.memory, state, code, R)
+        clock.lap("audit")  # untimed
+        decoded = parts.memory.gradient(code, R, replies, state.theta.size)
+        decoding = Decoding(scheme, code, replies, R, decoded, recalled)
         gradient = decoding.decoded / decoding.divisor
         clock.lap("decode")
         theta = parts.optimizer.step(state.theta, gradient, state.t)
@@ -46,17 +57,19 @@ def train(run: Run, exchange: Exchange, state: State, record: Recorder) -> State
         before, state = state, parts.after(state, theta, replies.exchange_seconds + clock.own)
         outcome = Outcome(before, state, decoding, audit, clock.seconds)
         record.append(Iteration.of(outcome), state)
-    return state.with_exchange(exchange)
+    return parts.gathered(state)
 
 
-def decode(scheme: Scheme, state: State, code: Code, replies: Replies) -> Decoding:
-    """Decode the gradient of an iteration that began with this code."""
+def solve(scheme: Scheme, t: int, code: Code, replies: Replies) -> tuple[Code, Array]:
+    """Return code and decoding matrix of an iteration that began with this code."""
     if replies.done is not None:
-        code = scheme.codes.at(state.t, replies.done.finished)
-    R = scheme.decoder(code, replies.survivors)
-    decoded = combine(R, replies.Y, state.theta.size)
-    divisor = scheme.divisor(replies.survivors)
-    return Decoding(scheme, code, replies, R, decoded, divisor)
+        code = scheme.codes.at(t, replies.done.finished)
+    return code, scheme.decoder(code, replies.survivors)
+
+
+def recall(auditor: Auditor, memory: Memory, state: State, code: Code, R: Array) -> Recalled | None:
+    """Return what memory adds to what R decodes, if an audit is to know it."""
+    return memory.recall(code, R, state.theta.size) if auditor.due(state.t) else None
 
 
 def learn(parts: Moving, decoding: Decoding) -> None:
@@ -70,8 +83,7 @@ def inspect(auditor: Auditor, state: State, theta: AnyArray, decoding: Decoding)
     """Return the truth about an iteration that began in `state`, if it is to be audited."""
     if not auditor.due(state.t):
         return Audit()
-    d = decoding
-    gradient = auditor.gradient(state.t, state.theta, d.code, d.R, d.decoded, d.replies, d.divisor)
+    gradient = auditor.gradient(state.t, state.theta, decoding)
     loss, accuracy = auditor.quality(theta)
     return Audit(loss, accuracy, *gradient)
 
@@ -86,7 +98,7 @@ class Stopwatch:
     """
 
     def __init__(self) -> None:
-        self.seconds = {"decode": 0.0, "exchange": 0.0, "update": 0.0}
+        self.seconds = {"decode": 0.0, "exchange": 0.0, "update": 0.0, "audit": 0.0}
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
@@ -119,10 +131,6 @@ class Run(Protocol):
         """Computes the truth about iterations."""
         ...
 
-    def moving(self, exchange: Exchange) -> Moving:
-        """Return new parts that remember nothing yet, and the exchange."""
-        ...
-
 
 class Recorder(Protocol):
     """Keeps the iterations of a run."""
@@ -133,7 +141,7 @@ class Recorder(Protocol):
         ...
 
     def append(self, row: Iteration, state: State) -> None:
-        """Keep an iteration; `state` is the one after it, without what the exchange remembers."""
+        """Keep an iteration; `state` is the one after it, before anything is gathered."""
         ...
 
 
@@ -160,17 +168,8 @@ class Auditor(Protocol):
         """Say whether iteration t is to be audited."""
         ...
 
-    def gradient(
-        self,
-        t: int,
-        theta: AnyArray,
-        code: Code,
-        R: Array,
-        decoded: AnyArray,
-        replies: Replies,
-        alpha: float,
-    ) -> GradientAudit:
-        """Return the errors of decoded / alpha, and whether the decoded gradient is right."""
+    def gradient(self, t: int, theta: AnyArray, decoding: Decoding) -> GradientAudit:
+        """Return the errors of the gradient, and whether what was decoded is right."""
         ...
 
     def quality(self, theta: AnyArray) -> tuple[float, float]:

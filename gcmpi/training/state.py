@@ -10,6 +10,7 @@ from gcmpi.cluster.messages import Exchange
 from gcmpi.cluster.waiting import StopRule
 from gcmpi.learning.optimizers import Optimizer
 from gcmpi.stateful import Arrays
+from gcmpi.training.memory import Memory
 from gcmpi.training.switching import Switch
 
 
@@ -32,9 +33,10 @@ class State:
     exchange
         What server and workers remember between iterations: compressors' memories, and on the
         virtual clock what each worker owes and when it is due. Gathered at checkpoints and at the
-        end only, because over MPI the workers are asked for it.
+        end only (`Moving.gathered`), because over MPI the workers are asked for it.
     memory
-        What a decoder with memory remembers; there is none yet.
+        What the server remembers of the subset gradients. Gathered at checkpoints and at the end
+        only, because it is large and changes in place.
     """
 
     t: int
@@ -60,10 +62,6 @@ class State:
         """Whether iteration t is left out of timing tables."""
         return self.t < self.timed_from
 
-    def with_exchange(self, exchange: Exchange) -> State:
-        """Return the state with what this exchange remembers."""
-        return replace(self, exchange=dict(exchange.state))
-
 
 @dataclass(frozen=True)
 class Moving:
@@ -73,6 +71,7 @@ class Moving:
     switch: Switch
     rule: StopRule
     exchange: Exchange
+    memory: Memory
 
     def restore(self, state: State) -> Moving:
         """Give new parts what they remembered in a state; nothing at the start of a run.
@@ -85,10 +84,11 @@ class Moving:
         if state.t:
             self.optimizer.state, self.switch.state = state.optimizer, state.switch
             self.rule.state, self.exchange.state = state.wait, state.exchange
+            self.memory.state = state.memory
         return self
 
     def after(self, state: State, theta: AnyArray, seconds: float) -> State:
-        """Return the state that follows on `state`; without what the exchange remembers."""
+        """Return the state that follows on `state`, before anything is gathered."""
         return State(
             state.t + 1,
             theta,
@@ -97,5 +97,11 @@ class Moving:
             self.optimizer.state,
             self.switch.state,
             self.rule.state,
-            memory=state.memory,
         )
+
+    def gathered(self, state: State) -> State:
+        """Return the state between the iterations with what exchange and memory remember.
+
+        The memory is no copy: the next iteration changes it.
+        """
+        return replace(state, exchange=dict(self.exchange.state), memory=dict(self.memory.state))

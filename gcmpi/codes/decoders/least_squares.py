@@ -387,6 +387,36 @@ def inverse(G: Array, worst: float = MAX_CONDITION) -> Array | None:
     return symmetric
 
 
+def pseudo_inverse(B: Array, eps: float = 0.0) -> Array:
+    """Return B^+ (s, r) of columns that are scaled to norm 1, and scaled back.
+
+    What `least_squares` and `ridge` multiply F by. B B^+ is the orthogonal projection on the range
+    of B when eps is 0.
+
+    Parameters
+    ----------
+    B : (r, s)
+        Columns of an encoding matrix.
+    eps
+        That of a ridge; 0 for none.
+    """
+    norms = np.linalg.norm(B, axis=0)
+    norms = np.where(norms > 0, norms, 1.0)
+    T = B / norms
+    wide = T.shape[1] > T.shape[0]
+    G = T @ T.T if wide else T.T @ T
+    H = inverse(G + eps * np.eye(len(G)))
+    if H is None:
+        U, sigma, Vt = np.linalg.svd(T, full_matrices=False)
+        small = max(T.shape) * np.finfo(np.float64).eps * sigma.max(initial=0.0)
+        weight = np.where(sigma > small, sigma / np.where(sigma > 0, sigma**2 + eps, 1.0), 0.0)
+        X = (Vt.T * weight) @ U.T
+    else:
+        X = T.T @ H if wide else H @ T.T
+    inverted: Array = X / norms[:, None]
+    return inverted
+
+
 def sparse_least_squares(B: Any, m: int, survivors: BoolArray, tolerance: float = 1e-12) -> Array:
     """Return R for a sparse B, by the iterative method LSMR: for n of ten thousand and more.
 

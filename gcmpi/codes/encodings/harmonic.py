@@ -122,7 +122,7 @@ def _best(A: AnyArray, m: int, ts: list[int], law: Law, choices: int) -> Array:
     orders = _orders(A)
     scored: list[tuple[float, Array]] = []
     for t in ts:
-        for R, Z, order in _choices(n, m, t, len(orders), max(1, choices // len(ts)), rng):
+        for R, Z, order in draw_choices(n, m, t, len(orders), max(1, choices // len(ts)), rng):
             B = dual_frame(A, np.hstack([waves(n, R), waves(n, Z)])[orders[order]], m)
             if B is not None:
                 scored.append((law.loss(B, m, sets, RIDGE), B))
@@ -160,7 +160,7 @@ def _orders(A: AnyArray) -> list[IntArray]:
     return [i.reshape(d, n // d).T.ravel().argsort() for d in range(1, n) if n % d == 0]
 
 
-def _choices(
+def draw_choices(
     n: int, m: int, t: int, orders: int, number: int, rng: np.random.Generator
 ) -> list[Choice]:
     """Return up to `number` distinct choices, at random."""

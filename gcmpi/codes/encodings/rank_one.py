@@ -81,7 +81,7 @@ def weighted_rank_one(
     def make() -> Array:
         rng = np.random.default_rng(seed if trained else 0)
         judged = law.judge(SETS, rng)
-        candidates = [_product(C, D) for C, D in _closed_forms(A, m)]
+        candidates = [product(C, D) for C, D in closed_forms(A, m)]
         if trained:
             candidates = _train(A, m, law, steps, judged, rng)
         means = [law.loss(B, m, judged, RIDGE) for B in candidates]
@@ -105,13 +105,13 @@ def factors(A: AnyArray, B: Array, m: int) -> tuple[Array, Array] | None:
     return (C, D) if (second <= 1e-12 * np.maximum(sigma[:, 0], 1e-300)).all() else None
 
 
-def _product(C: Array, D: Array) -> Array:
+def product(C: Array, D: Array) -> Array:
     """Return B (m * k, n) with blocks C D_u, for C (k, n) with the support of A and D (m, n)."""
     B: Array = (C[None] * D[:, None, :]).reshape(-1, C.shape[1])
     return B
 
 
-def _closed_forms(A: AnyArray, m: int) -> list[tuple[Array, Array]]:
+def closed_forms(A: AnyArray, m: int) -> list[tuple[Array, Array]]:
     """Return C (k, n) and D (m, n) of each closed form that A allows."""
     n = A.shape[1]
     found = []
@@ -120,7 +120,7 @@ def _closed_forms(A: AnyArray, m: int) -> list[tuple[Array, Array]]:
             members = np.arange(n)[:, None] % p == np.arange(p)
             covered = A.astype(np.intp) @ members  # (k, p)
             if covered.all():
-                found.append((A / covered[:, np.arange(n) % p], _points(p, m)[:, np.arange(n) % p]))
+                found.append((A / covered[:, np.arange(n) % p], points(p, m)[:, np.arange(n) % p]))
     for number in range((n - 1) // 2 if m > 1 else 1):
         R = _harmonics(n, m, number)
         found.append((_least_norm(A, R), R.T))
@@ -129,7 +129,7 @@ def _closed_forms(A: AnyArray, m: int) -> list[tuple[Array, Array]]:
     return useful or found
 
 
-def _points(p: int, m: int) -> Array:
+def points(p: int, m: int) -> Array:
     """Return p points of R^m any m of which are independent, shape (m, p).
 
     For even m points of a trigonometric moment curve, for odd m with a constant coordinate: the
@@ -175,10 +175,10 @@ def _train(
             by_C = np.einsum("ujn,un->jn", blocks, D) * mask
             return [by_C, np.einsum("ujn,jn->un", blocks, C)]
 
-        return _product(C, D), backward
+        return product(C, D), backward
 
-    forms = _closed_forms(A, m)
-    means = [law.loss(_product(C, D), m, judged, RIDGE) for C, D in forms]
+    forms = closed_forms(A, m)
+    means = [law.loss(product(C, D), m, judged, RIDGE) for C, D in forms]
     C, D = forms[int(np.argmin(means))]
     starts = [
         [C + 0.1 * np.sqrt(np.mean(C[A > 0] ** 2)) * rng.standard_normal(C.shape) * mask, D],
@@ -190,6 +190,6 @@ def _train(
         schedule = Schedule(steps, RATE, TRAINING_RIDGE)
         C, D = descend(start, encode, m, law.step, schedule, rng, progress)
         progress.phase(steps)
-        trained.append(_product(C, D))
+        trained.append(product(C, D))
     progress.close()
     return trained

@@ -52,7 +52,7 @@ def worst_set(
     """
     n = B.shape[1]
     check_counts([s], n)
-    search = _Search(B, m)
+    search = Search(B, m)
     starts = [search.greedy(s), _holders(A, s)]
     unions = sorted((search.greedy(s, T) for T in _unions(A, m, s)), key=search.error)
     starts += unions[-UNIONS:]
@@ -62,7 +62,7 @@ def worst_set(
     return np.sort(stragglers), error
 
 
-class _Search:
+class Search:
     """What removing one more worker costs, from the inverse of B'B as in `ErrorEngine`."""
 
     def __init__(self, B: Array, m: int) -> None:

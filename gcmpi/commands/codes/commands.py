@@ -18,6 +18,8 @@ from gcmpi.commands.codes.stability import stability
 from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
+ODDS = 0.2
+"""The probability to straggle for which `show` says how much memory renews."""
 LARGEST = 1 << 28
 """Errors kept for the quantiles at most: 2 GiB."""
 
@@ -66,6 +68,7 @@ def show(options: argparse.Namespace) -> None:
         "Err, no stragglers": f"{code.error(everybody):.6g} of m k = {choice.total}",
         "noise gain": f"{noise_gain(code, code.decode(everybody)):.3g} (relative error of g for a "
         "relative error of the messages)",
+        "p, for --memory": _renewal(choice),
     }
     for name, value in facts.items():
         print(f"{name:<{max(map(len, facts))}}  {value}")
@@ -84,6 +87,14 @@ def show(options: argparse.Namespace) -> None:
         for s in choice.counts(None)
     ]
     table(("s", "s/n", "mean at least", "mean at most", "worst at least"), rows)
+
+
+def _renewal(choice: Choice) -> str:
+    """Say what p of the theorem about memory is."""
+    if choice.partial:
+        return "not measured for codes of what workers have finished"
+    p = errors.renewal(choice, ODDS, sets=1000 if choice.total <= 100 else 300)
+    return f"{p:.3g} with q = {ODDS:g} (what an iteration renews of the memory at least)"
 
 
 def error(options: argparse.Namespace) -> None:

@@ -70,12 +70,19 @@ def _add_code(group: argparse._ArgumentGroup) -> None:
     add("--switch", metavar="PART", help="never, or observed:tolerance= to change m from 1 to M")
     add("--decoder", metavar="PART", help="auto (optimal), least-squares, ridge or a source's own")
     add(
+        "--hosts",
+        metavar="H",
+        help="spread the holders of a subset over so many hosts, the run's hosts (auto), or by "
+        "the workers' known probabilities to straggle (odds)",
+    )
+    add(
         "--relabel",
         action="store_const",
         const=True,
         help="swap roles in every iteration: unbiased codes on circulant assignments, "
         "for workers that are late equally often",
     )
+    add("--memory", metavar="ETA", help="0, or remember gradients: 1, less for mini-batches, auto")
     add("--rescale", metavar="HOW", help="alpha (divide by the mean shrinkage) or none")
 
 
@@ -111,6 +118,13 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     add("--seed", metavar="SEED", help="of data split, parameters, codes and stragglers")
     add("--audit-every", metavar="T", help="iterations between audits (untimed)")
     add("--target-accuracy", metavar="A", help="stop when an audit finds this test accuracy")
+    add("--target-loss", metavar="L", help="stop when an audit finds this training loss")
+    add(
+        "--target-excess",
+        metavar="E",
+        help="stop at a training loss of (1 + E) times the smallest, which is found before the run "
+        "(problems with l2=)",
+    )
     add(
         "--set",
         metavar="KEY=VALUE",
@@ -124,6 +138,12 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         "--simulate",
         action="store_true",
         help="no MPI: all workers in this process, on a virtual clock",
+    )
+    add(
+        "--share",
+        action="store_true",
+        help="with --simulate: compute a subset's gradient once for all workers that hold it, the "
+        "same up to rounding",
     )
 
 
@@ -161,18 +181,22 @@ class Request:
     ----------
     notes
         What the header should say of the user's own parts.
+    share
+        Whether workers on a virtual clock share gradients.
     """
 
     experiment: Experiment
     output: Output
     earlier: RunFile | None
     notes: tuple[str, ...] = ()
+    share: bool = False
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "switch", "decoder", "relabel", "problem", "dataset", "dtype",
-    "batch", "optimizer", "iterations", "stragglers", "wait", "wire", "compression", "seed",
-    "rescale", "audit_every", "target_accuracy",
+    "assignment", "encoding", "m", "switch", "decoder", "hosts", "memory", "relabel", "problem",
+    "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire",
+    "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
+    "target_excess",
 )  # fmt: skip
 
 
@@ -187,7 +211,7 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
     from gcmpi import records as recording
     from gcmpi.experiments.experiment import Experiment
 
-    experiment = Experiment()
+    experiment, run = Experiment(), None
     source = options.config or options.resume
     if source and Path(source).suffix == ".toml":
         try:
@@ -196,7 +220,8 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot use --config {source}: {words(error, source)}") from error
     elif source:
-        experiment = _of_run(recording.read(Path(source)))
+        run = recording.read(Path(source))
+        experiment = _of_run(run)
     changes: dict[str, Any] = {
         name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None
     }
@@ -207,6 +232,9 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
         changes[key] = value
     if options.resume and set(changes) - {"iterations"}:
         raise ValueError("--resume goes on with the same experiment: only --iterations may change")
+    placement = run.placement if run and options.config else None
+    if placement is not None and not {"assignment", "hosts"} & changes.keys():
+        changes["hosts"] = "+".join(map(str, placement))
     experiment = experiment.change(changes)
     smoke = {"iterations": 5, "audit_every": 2, "warmup": 1}
     return experiment.change(smoke) if options.smoke else experiment
@@ -252,6 +280,8 @@ def read_request(argv: list[str]) -> Request:
         raise ValueError(f"--{empty[0]} needs the name of a file, not an empty text")
     if options.resume and (options.output or options.config):
         raise ValueError("--resume RUN goes on in RUN: leave out --output and --config")
+    if options.share and not options.simulate:
+        raise ValueError("--share is for workers in one process: give --simulate too")
     experiment = read_experiment(options)
     notes = _notes(options.config or options.resume, experiment)
     if options.resume:
@@ -285,7 +315,7 @@ def read_request(argv: list[str]) -> Request:
         _probe(path)
     except OSError as error:
         raise ValueError(f"cannot write --output {path}: {words(error, path)}") from error
-    return Request(experiment, Output(path, taken), None, notes)
+    return Request(experiment, Output(path, taken), None, notes, options.share)
 
 
 def _probe(path: Path) -> None:

@@ -16,6 +16,7 @@ from gcmpi.formats import storage
 from gcmpi.records.figures import problems, warnings
 from gcmpi.sentences import duration
 from gcmpi.training import Iteration
+from gcmpi.training.memory import AUTO
 from gcmpi.version import VERSION
 
 CHECKS = {0: "Fail", 1: "Pass", 255: "-"}
@@ -52,6 +53,10 @@ def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) 
         f"stragglers {e.stragglers}, wait {e.wait}; decoded gradient {_divided(run, code.n)}",
         f"launch     {environment['mpi_library']}; {load}; {threads} BLAS thread(s) a rank",
     ]
+    if e.remembers:
+        lines.append(f"memory     {_kept(run)}")
+    if run.target:
+        lines.append(f"target     {_target(run)}")
     if other:
         lines.append(f"switch     {e.switch}: m from 1 to {e.m}")
     if e.m > code.gamma:
@@ -73,6 +78,16 @@ def _divided(run: Run, n: int) -> str:
         return "not divided by alpha"
     first, last = run.alpha[0], run.alpha[n // 2]
     return f"divided by alpha = {first:.3g} (0 late) to {last:.3g} ({n // 2} late)"
+
+
+def _kept(run: Run) -> str:
+    """Say what the server remembers."""
+    problem, numbers = run.shared.problem, run.layout.numbers
+    eta = f"{run.eta:g}" if run.experiment.memory == AUTO else ""
+    return (
+        f"{run.experiment.memory}{eta and f' = {eta}'}: {numbers:,} numbers, as many as "
+        f"{numbers / problem.d:.3g} gradients, {numbers * problem.dtype.itemsize / 1e6:.3g} MB"
+    )
 
 
 def _why_lost(run: Run) -> str:
@@ -214,6 +229,10 @@ def summary(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
         "accuracy": known(found.accuracy),
         "gradient_error_median": known(found.gradient_error),
         "seconds_to_target": known(found.seconds_to_target),
+        "iterations_to_target": known(found.iterations_to_target),
+        "bytes_to_target": known(found.bytes_to_target),
+        "target_loss": run.target.loss or None,
+        "excess": known(found.excess),
         "bytes_up": found.bytes_up,
         "bytes_down": found.bytes_down,
         "stale_messages": found.stale_messages,
@@ -221,15 +240,37 @@ def summary(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
     }
 
 
+def _target(run: Run) -> str:
+    """Say what ends the run early."""
+    e, target = run.experiment, run.target
+    if target.accuracy:
+        return f"accuracy {target.accuracy:g}"
+    if not e.target_excess:
+        return f"loss {target.loss:g}"
+    return f"loss {target.loss:.10g}, {e.target_excess:g} above the smallest, {target.optimum:.10g}"
+
+
+def _when(figures: Mapping[str, Any]) -> str:
+    """Say when a run reached its target."""
+    if figures["seconds_to_target"] is None:
+        best = (
+            "" if figures["excess"] is None else f", the last loss is {figures['excess']:.2g} above"
+        )
+        return f"not reached in {figures['iterations']} iterations{best}"
+    return (
+        f"reached after {figures['iterations_to_target']:.0f} iterations, "
+        f"{figures['bytes_to_target'] / 1e6:.4g} MB up, {figures['seconds_to_target']:.2f} s of "
+        "training"
+    )
+
+
 def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -> str:
     """Return the closing lines: table, target, VALID or INVALID, path, RESULT."""
     figures = summary(run, columns, path, status)
     wrong = problems(columns)
     lines = [timing(columns).rstrip("\n")]
-    if run.experiment.target_accuracy:
-        target, seconds = run.experiment.target_accuracy, figures["seconds_to_target"]
-        when = "not reached" if seconds is None else f"reached after {seconds:.2f} s of training"
-        lines.append(f"# target accuracy {target:g}: {when}")
+    if run.target:
+        lines.append(f"# target {_target(run)}: {_when(figures)}")
     known = columns["m"] > 0
     errors = columns["approximation_error"][known] / (columns["m"][known] * run.A.shape[0])
     lost = float(np.median(errors)) if errors.size else 0.0

@@ -14,10 +14,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from gcmpi.arrays import AnyArray, Array
+from gcmpi.arrays import AnyArray, Array, IntArray
 from gcmpi.codes.assignments.catalogue import entries
 from gcmpi.codes.encodings.search.descent import TooLongError, patience
 from gcmpi.codes.ensemble import Ensemble
+from gcmpi.codes.placement import place
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, OwnPartError, Spec, Wanted
 
 Progress = Callable[[int, int], None]
@@ -80,6 +81,7 @@ def candidates(
     assignments: Sequence[str] = (),
     encodings: Sequence[str] = (),
     odds: Array | None = None,
+    hosts: IntArray | None = None,
     train: bool = False,
     progress: Progress | None = None,
 ) -> Candidates:
@@ -94,6 +96,8 @@ def candidates(
         without options is taken with all options that fit.
     odds : (n,), optional
         Each worker's probability to straggle, for encodings that use it.
+    hosts : (n,), optional
+        The host of each worker: the holders of a subset are then spread over hosts.
     train
         Train the encodings that have to be trained, which may take minutes each.
     progress
@@ -115,6 +119,7 @@ def candidates(
     for done, spec in enumerate(specs):
         started = time.process_time()
         A = ASSIGNMENTS.build(spec)
+        on = None if hosts is None or A.shape[1] != len(hosts) else place(A, wanted.m, hosts=hosts)
         built = time.process_time() - started
         if assignments:
             _check_fits(spec, A, wanted)
@@ -122,7 +127,7 @@ def candidates(
             started = time.process_time()
             try:
                 with patience(None if train else PATIENCE):
-                    codes = Ensemble(A, wanted.m, encoding, odds, assignment=spec)
+                    codes = Ensemble(A, wanted.m, encoding, odds, assignment=spec, placement=on)
             except TooLongError as error:
                 costs.setdefault(str(encoding), {})[str(spec)] = error.seconds
             except OwnPartError:

@@ -16,21 +16,24 @@ from typing import Literal
 import numpy as np
 
 from gcmpi import seeds
-from gcmpi.arrays import Array, BoolArray
-from gcmpi.codes.assignments.structure import components
+from gcmpi.arrays import Array, BoolArray, IntArray
 from gcmpi.codes.candidates import Candidate, Untrained, candidates
 from gcmpi.codes.decoders.least_squares import noise_gain
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors.engine import ErrorEngine, target
 from gcmpi.codes.errors.sampling import BATCHES, Progress, check_counts, orders
 from gcmpi.codes.errors.worst import worst_set
+from gcmpi.codes.spaces import spaces
 from gcmpi.registry import Wanted
 
 Against = Literal["mean", "worst"]
 LEVELS = (200, 800, 3200)
 """Straggler sets that a code is measured on: all codes on the first."""
+SETS = LEVELS[-1]
 DRAWS = (4, 8, 16)
 """Codes drawn of an encoding that is redrawn, at each level."""
+CHANCE = 2.0
+"""Standard errors of their difference up to which two means tie."""
 RESTARTS = 4
 """Random sets that a search for the worst set starts from, besides others."""
 SAME = 1e-6
@@ -55,6 +58,9 @@ class StragglerSets:
         Whether they are iterations that follow one another, and may be alike.
     odds : (n,), optional
         Each worker's probability to straggle, for encodings that use it.
+    hosts : (n,), optional
+        The host of each worker, where whole hosts are late: the holders of a subset are spread
+        over them, and no search looks for a worse set.
     """
 
     survivors: BoolArray
@@ -62,6 +68,7 @@ class StragglerSets:
     every: bool = False
     consecutive: bool = False
     odds: Array | None = None
+    hosts: IntArray | None = None
 
     @classmethod
     def uniform(cls, n: int, s: int, seed: int = 0) -> StragglerSets:
@@ -73,13 +80,38 @@ class StragglerSets:
             If s is not in 0..n.
         """
         check_counts([s], n)
-        if math.comb(n, s) <= LEVELS[-1]:
-            late = np.array(list(itertools.combinations(range(n), s)), dtype=np.intp)
-            survivors = np.ones((len(late), n), dtype=np.bool_)
-            np.put_along_axis(survivors, late, values=False, axis=1)
-            return cls(survivors, s, every=True)
-        place = orders(n, LEVELS[-1], seeds.generator(seed, seeds.MONTE_CARLO))
-        return cls(place >= s, s)
+        return cls(~_some(n, s, seed), s, every=math.comb(n, s) <= SETS)
+
+    @classmethod
+    def of_hosts(cls, hosts: IntArray, late: int, seed: int = 0) -> StragglerSets:
+        """Return random sets of late hosts; all sets of this size where there are few.
+
+        Parameters
+        ----------
+        hosts : (n,)
+            The host of each worker, numbered from 0.
+        late
+            How many hosts are late.
+        seed
+            Of the random sets.
+
+        Raises
+        ------
+        ValueError
+            If there are not so many hosts.
+        """
+        count = int(hosts.max()) + 1
+        if not 0 <= late <= count:
+            raise ValueError(f"the number of late hosts must be in 0..{count}, not {late}")
+        survivors = ~_some(count, late, seed)[:, hosts]
+        most = int(np.sum(~survivors, axis=1).max())
+        return cls(survivors, most, every=math.comb(count, late) <= SETS, hosts=hosts)
+
+    @classmethod
+    def given(cls, survivors: BoolArray, odds: Array | None = None) -> StragglerSets:
+        """Return the sets of iterations that follow one another, (sets, n)."""
+        s = round(float(np.sum(~survivors, axis=1).mean()))
+        return cls(survivors, s, consecutive=True, odds=odds)
 
     def variance(self, values: Array) -> float:
         """Return the variance of the mean of one value a set, on the first sets."""
@@ -88,6 +120,17 @@ class StragglerSets:
         if self.consecutive:
             values = np.array([batch.mean() for batch in np.array_split(values, BATCHES)])
         return float(np.var(values, ddof=1)) / len(values)
+
+
+def _some(n: int, s: int, seed: int) -> BoolArray:
+    """Return sets of s of n as masks (sets, n) in random order, all sets where there are few."""
+    rng = seeds.generator(seed, seeds.MONTE_CARLO)
+    if math.comb(n, s) > SETS:
+        return orders(n, SETS, rng) < s
+    chosen = rng.permutation(np.array([*itertools.combinations(range(n), s)], dtype=np.intp))
+    masks = np.zeros((len(chosen), n), dtype=np.bool_)
+    np.put_along_axis(masks, chosen, values=True, axis=1)
+    return masks
 
 
 @dataclass(frozen=True)
@@ -157,10 +200,10 @@ def recommend(
     """Measure all codes for n workers that hold at most a part of the data, and rank them.
 
     The first loses the least share of the gradient, in the mean or in the worst case. Means tie
-    that differ by at most the standard error of their difference, worst cases that differ by less
+    that differ by at most two standard errors of their difference, worst cases that differ by less
     than `SAME`. Of codes that tie, the one comes first for which a worker computes fewer plain
     gradients, then the one with the smaller worst case (or mean), the smaller load, the shorter
-    time to build (in tenths of a second), and the smaller noise gain.
+    time to build (in tenths of a second), the smaller noise gain, and the shorter name.
 
     Parameters
     ----------
@@ -185,32 +228,22 @@ def recommend(
         assignments=assignments,
         encodings=encodings,
         odds=sets.odds,
+        hosts=sets.hosts,
         train=train,
         progress=progress,
     )
     measured = [_Measured(candidate, sets) for candidate in found.codes]
-    ranking = _Ranking(measured, against, shown)
+    ranking = _Ranking(measured, against, max(1, shown))
     return Recommendation(tuple(x.row for x in ranking.order), ranking.why, found.untrained)
 
 
 def server_memory(codes: Ensemble) -> float:
     """Return how many numbers decoding with memory keeps, as a multiple of d.
 
-    Of a code that stays the same, what messages and the sum of the gradients span, each component
-    by itself: d for a group; n d/m + d where all workers are connected, unless there are fewer
-    parts. Of a redrawn code, all k subset gradients.
+    Of a code that stays the same what its messages can ever say (`gcmpi.codes.spaces`): d for a
+    group, at most n d/m + d. Of a redrawn code all k subset gradients.
     """
-    B = codes.fixed
-    if B is None:
-        return float(codes.k)
-    numbers, component = 0, components(codes.A)
-    for number in range(component.max() + 1):
-        workers = np.flatnonzero(component == number)
-        subsets = np.flatnonzero(codes.A[:, workers].any(axis=1))
-        rows = (np.arange(codes.m)[:, None] * codes.k + subsets).ravel()
-        spanned = np.hstack([B[np.ix_(rows, workers)], target(B, codes.m)[rows]])
-        numbers += int(np.linalg.matrix_rank(spanned))
-    return numbers / codes.m
+    return sum(space.dimension for space in spaces(codes)) / codes.m
 
 
 def _reasons(other: str) -> tuple[str, ...]:
@@ -218,7 +251,7 @@ def _reasons(other: str) -> tuple[str, ...]:
         "the fewest plain gradients on a worker ({0.plain_gradients})",
         other,
         "the smallest load ({0.load:.3g})",
-        "the shortest time to build ({0.build_seconds:.1f} s)",
+        "the shortest time to build",
         "the smallest noise gain",
         "the shortest name",
     )
@@ -269,7 +302,8 @@ class _Measured:
     @property
     def sharp(self) -> bool:
         """Whether it is measured on all sets."""
-        return len(self.lost) == len(self._sets.survivors)
+        last = self._level == len(LEVELS) - 1
+        return last or (not self.codes.changes and len(self.lost) == len(self._sets.survivors))
 
     def sharpen(self) -> None:
         """Measure it on more sets, and more draws."""
@@ -284,16 +318,17 @@ class _Measured:
 
     def search(self) -> None:
         """Search for the worst set, once."""
-        if self._searched:
+        if self._searched or self._sets.hosts is not None:
             return
         self._searched = True
         code, rng = self.codes.at(0), seeds.generator(0, seeds.MONTE_CARLO, self._sets.s)
         error = worst_set(code.A, code.B, code.m, self._sets.s, rng, RESTARTS)[1]
-        self.worst = max(self.worst, error / self.codes.total)
+        if error > ROUNDING * self.codes.total:
+            self.worst = max(self.worst, error / self.codes.total)
 
     def known(self) -> bool:
-        """Find out more, and say whether everything was known before."""
-        known = self.sharp and self._searched
+        """Find out more, and say whether all was known before."""
+        known = self.sharp and (self._searched or self._sets.hosts is not None)
         if not self.sharp:
             self.sharpen()
         self.search()
@@ -335,14 +370,14 @@ class _Measured:
         holders = self._sets.survivors.astype(np.float64) @ self.codes.A.T
         floor = np.maximum(1.0 - holders / self.codes.m, 0.0).mean(axis=1)
         by = other.lost - floor
-        return float(by.mean()) > math.sqrt(self._sets.variance(by) + other.spread)
+        return float(by.mean()) > CHANCE * math.sqrt(self._sets.variance(by) + other.spread)
 
     def ties(self, best: _Measured, against: Against) -> bool:
         """Say whether it is as good as the best but for chance and rounding."""
         if against == "worst":
             return self.worst <= best.worst + SAME
         by, error = self.more(best)
-        return by <= error + ROUNDING
+        return by <= CHANCE * error + ROUNDING
 
 
 def _lost(codes: Ensemble, t: int, survivors: BoolArray) -> Array:
@@ -399,21 +434,21 @@ class _Ranking:
         """Why the first is the first, in a sentence."""
         first, tied = self._first[0], self._first[1:]
         where = "in the mean" if self._against == "mean" else "in the worst case that was found"
-        lost = percent(getattr(first, self._against))
-        least = f"{first.name} comes first because it loses least {where}, {lost} of the gradient"
+        share = getattr(first, self._against)
+        lost = f"least {where}, {_percent(share)} of the gradient" if share else f"nothing {where}"
+        least = f"{first.name} comes first because it loses {lost}"
         reasons, mine = [], self._key(first)
         for i, text in enumerate(_REASONS[self._against]):
             behind = [x for x in tied if self._key(x)[i] > mine[i]]
             tied = [x for x in tied if x not in behind]
             if behind:
                 reasons.append(
-                    text.format(first.row, worst=percent(first.worst), mean=percent(first.mean))
+                    text.format(first.row, worst=_percent(first.worst), mean=_percent(first.mean))
                 )
         if not reasons:
             return f"{least}."
         return f"{least}, and of the codes that tie with it has {', then '.join(reasons)}."
 
 
-def percent(share: float) -> str:
-    """Return a share of the gradient as one says it: ``0.12%``, ``nothing`` for 0."""
-    return f"{100 * share:.3g}%" if share else "nothing"
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"

@@ -9,7 +9,7 @@ from math import floor, isqrt
 import numpy as np
 
 from gcmpi.arrays import AnyArray
-from gcmpi.codes.assignments.catalogue import nearby
+from gcmpi.codes.assignments.catalogue import nearby, recommended
 from gcmpi.codes.assignments.fields import prime_power
 from gcmpi.registry import ASSIGNMENTS, Size, Wanted
 from gcmpi.seeds import CODE, generator
@@ -172,7 +172,8 @@ def biregular(n: int, k: int, delta: int, seed: int = 0) -> AnyArray:
     if not possible(delta):
         raise ValueError(
             f"biregular needs delta in 1..{k} with n * delta a multiple of k, "
-            f"not n={n}, k={k}, delta={delta}; {nearby('delta', delta, possible)}"
+            f"not n={n}, k={k}, delta={delta}; {nearby('delta', delta, possible)}; "
+            f"{recommended(n, k, delta)} ranks all codes of this load"
         )
     rng = generator(seed, CODE)
     held = [{(i * delta + u) % k for u in range(delta)} for i in range(n)]

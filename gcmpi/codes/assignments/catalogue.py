@@ -159,6 +159,13 @@ def with_complement(sizes: Sizes, graph: bool = False) -> Sizes:
     return both
 
 
+def recommended(n: int, k: int, delta: int, m: int | None = None) -> str:
+    """Return the command that ranks all codes of a load, where one assignment does not exist."""
+    load = Fraction(min(max(delta, 1), max(k, 1)), max(k, 1))
+    parts = "" if m is None else f" --m {m}"
+    return f"python -m gcmpi.codes recommend --workers {n} --load {load}{parts}"
+
+
 def nearby(key: str, value: int, possible: Callable[[int], bool]) -> str:
     """Return ``nearest possible: key=a or b``, the values around `value` that are possible."""
     reach = 100_000

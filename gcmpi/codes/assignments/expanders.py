@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
-from gcmpi.codes.assignments.catalogue import nearby
+from gcmpi.codes.assignments.catalogue import nearby, recommended
 from gcmpi.registry import ASSIGNMENTS, Size, Wanted
 from gcmpi.seeds import CODE, generator
 
@@ -83,7 +83,8 @@ def expander(n: int, delta: int, seed: int = 0) -> AnyArray:
     if not possible(delta):
         raise ValueError(
             f"expander needs delta in 3..n-1 with n * delta even, not n={n}, delta={delta}; "
-            f"{nearby('delta', delta, possible)}"
+            f"{nearby('delta', delta, possible)}; {recommended(n, n, delta)} ranks all codes of "
+            "this load"
         )
     for draw in range(DRAWS):
         A = _regular_graph(n, delta, generator(seed, CODE, draw))

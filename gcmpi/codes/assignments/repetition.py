@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gcmpi.arrays import AnyArray
-from gcmpi.codes.assignments.catalogue import nearby
+from gcmpi.codes.assignments.catalogue import nearby, recommended
 from gcmpi.registry import ASSIGNMENTS, Size, Wanted
 
 
@@ -126,7 +126,8 @@ def fractional_repetition(n: int, delta: int) -> AnyArray:
         raise ValueError(
             f"fractional-repetition needs delta a divisor of n, not n={n}, delta={delta}; "
             f"{nearby('delta', delta, lambda v: n % v == 0)}, or groups:n={n},c="
-            f"{min(n, max(1, round(n / max(delta, 1))))}, which exists for every n and c"
+            f"{min(n, max(1, round(n / max(delta, 1))))}, which exists for every n and c; "
+            f"{recommended(n, n, delta)} ranks all codes of this load"
         )
     group = np.arange(n) // delta
     A: AnyArray = (group[:, None] == group[None, :]).astype(np.uint8)

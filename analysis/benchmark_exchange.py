@@ -10,6 +10,7 @@ time out. Workers answer at once. The memory-copy time of the same bytes is a fl
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
@@ -19,6 +20,8 @@ environment.one_blas_thread()
 
 import numpy as np  # noqa: E402
 
+from gcmpi.arrays import AnyArray  # noqa: E402
+from gcmpi.cluster.messages import End, Parameters  # noqa: E402
 from gcmpi.cluster.mpi import MpiExchange, MpiLink, World  # noqa: E402
 from gcmpi.cluster.waiting import All  # noqa: E402
 from gcmpi.cluster.wire import Dense  # noqa: E402
@@ -67,13 +70,20 @@ def work(world: World, d: int, m: int) -> None:
     y = np.zeros(-(-d // m), np.float32)
     for _ in range(BLOCKS):
         for _ in range(ITERATIONS):
-            request = link.receive()
-            assert request is not None
-            link.reply(Message(request[0], y, 0.0, 0.0))
+            answer(link, y)
         for _ in range(ITERATIONS):
             raw.Recv(theta, source=0)
             raw.Send(y, dest=0)
-    assert link.receive() is None
+    assert link.wait(math.inf) == [(0, End())]
+    link.close()
+
+
+def answer(link: MpiLink, y: AnyArray) -> None:
+    """Answer once; as a worker does, look whether the run has ended meanwhile."""
+    ((_, note),) = link.wait(math.inf)
+    assert isinstance(note, Parameters)
+    assert not link.wait(0.0)
+    link.post(0, Message(note.t, note.m, y, 0.0, 0.0))
 
 
 def main() -> None:

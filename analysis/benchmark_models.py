@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 os.environ.pop("OPENBLAS_CORETYPE", None)  # kernels of this machine, not of another one
 
@@ -31,6 +31,7 @@ from gcmpi import learning
 from gcmpi.arrays import AnyArray, Array
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.learning.gradients import Gradients
 from gcmpi.training import Worker
 
 ENCODINGS = {"equal": "stacked", "general": "exact-trained"}
@@ -217,7 +218,7 @@ def measure(rival: Rival, rounds: int, clock: Clock) -> tuple[int, Array]:
             theta, shard = run.theta, next(run.shards())
             worker = Worker(0, run.shared.problem, shard, run.shared.schemes)
             if first is None:
-                d, first = theta.size, worker.gradients
+                d, first = theta.size, cast(Gradients, worker.gradients)
                 X, y = np.asarray(first.rows.X), np.asarray(shard.y)
                 ends = np.cumsum((0, *shard.sizes))
                 subsets = [(X[a:b], y[a:b]) for a, b in itertools.pairwise(ends)]

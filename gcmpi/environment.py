@@ -24,6 +24,8 @@ RECORDED = re.compile(
 )
 SIMULATED = "simulated"
 """What stands in place of the MPI library for a run on a virtual clock."""
+SHARED = "shared_gradients"
+"""Says of a run on a virtual clock whether its workers shared gradients."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ def describe(places: list[Place], library: str) -> dict[str, str]:
         **{f"version_{name}": version for name, version in versions.items()},
         **{name: value for name, value in os.environ.items() if RECORDED.fullmatch(name)},
     }
+
+
+def simulated(*, share: bool) -> dict[str, str]:
+    """Return the environment of a run on a virtual clock, whose workers may share gradients."""
+    return {**describe([place()], SIMULATED), SHARED: "yes" if share else "no"}
 
 
 def command() -> str:

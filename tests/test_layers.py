@@ -27,7 +27,7 @@ def test_import_linter():
 
 
 def test_only_the_transport_loads_mpi(alone: Run):
-    transport = ("gcmpi.cluster.mpi", "gcmpi.cluster.partial")
+    transport = ("gcmpi.cluster.mpi",)
     quiet = [module for module in MODULES if module not in transport]
     assert len(quiet) > 25
     script = "import sys\n" + "".join(f"import {module}\n" for module in quiet)
@@ -40,7 +40,7 @@ def test_workers_load_nothing_heavy(alone: Run, heavy):
     """What a worker imports, and what it uses when a run starts."""
     script = (
         "import sys, numpy as np\n"
-        "import gcmpi.train, gcmpi.cluster.partial, gcmpi.training\n"
+        "import gcmpi.train, gcmpi.cluster.mpi, gcmpi.training\n"
         "from gcmpi.codes.ensemble import Ensemble\n"
         "from gcmpi.registry import Spec\n"
         "Ensemble(np.eye(3, dtype=int), 1, Spec('random-diagonal')).coefficients(0, 1)\n"

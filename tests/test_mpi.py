@@ -106,7 +106,14 @@ def test_worker_slow_in_one_of_three_counts_in_the_others(train: Run, tmp_path: 
     assert (late[np.isfinite(late)] > 0.25).all()
 
 
-@pytest.mark.parametrize("code", [(), ("--encoding", "weighted-rank-one", "--relabel")])
+@pytest.mark.parametrize(
+    "code",
+    [
+        (),
+        ("--encoding", "weighted-rank-one", "--relabel"),
+        ("--encoding", "harmonic:t=0", "--memory", "0.7"),
+    ],
+)
 def test_mpi_and_simulated_runs_agree(
     train: Run, alone: Run, tmp_path: Path, code: tuple[str, ...]
 ) -> None:
@@ -146,14 +153,17 @@ def test_m_follows_the_stragglers(train: Run, alone: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "code", [(), ("--encoding", "stacked", "--compression", "top-k")], ids=["plain", "top-k"]
+    "code",
+    [("--memory", "1"), ("--encoding", "stacked", "--compression", "top-k")],
+    ids=["memory", "top-k"],
 )
 def test_interrupt_checkpoint_resume(
     mpirun: str, environment: dict[str, str], train: Run, tmp_path: Path, code: tuple[str, ...]
 ) -> None:
     """SIGUSR1: a readable file and exit status 75; --resume ends where an undisturbed run does.
 
-    With top-k the workers' memories are fetched for the file, and given back.
+    With memory the server goes on with what it had learnt; with top-k the workers' memories are
+    fetched for the file, and given back.
     """
     late = ("--stragglers", "bernoulli:q=0.3", "--wait", "all", *code)
     work = ("--dataset", "mixture", "--optimizer", "momentum", "--iterations", "200")

@@ -56,3 +56,28 @@ def test_run_over_mpi_and_on_the_virtual_clock(train: Run, alone: Run, tmp_path:
     same = iterations(tmp_path / "simulated.h5")
     np.testing.assert_array_equal(same["finished"], used)
     np.testing.assert_allclose(final(tmp_path / "simulated.h5"), theta, rtol=1e-9, atol=1e-12)
+
+
+def test_the_same_protocol_over_mpi_and_on_the_virtual_clock(
+    train: Run, alone: Run, tmp_path: Path
+) -> None:
+    """Where delays leave no doubt, the same command finds the same counts, survivors, parameters.
+
+    Worker 2 is in the middle of its second delay of a second when the server asks after a second
+    and a half, worker 3 in its first of ten seconds; worker 4 is silent in every other iteration.
+    """
+    delays = np.zeros((2, 7))
+    delays[:, 2], delays[:, 3], delays[1, 4] = 3.0, 30.0, np.inf
+    (tmp_path / "mine.py").write_text(f"from numpy import inf\ndelays = {delays.tolist()!r}\n")
+    parts = ("--encoding", "partial-stragglers", "--dtype", "float64", "--wire", "float64")
+    job = (*PLANE2, *QUICK, *parts, "--dataset", "mixture", "--iterations", "2")
+    late = ("--stragglers", "mine.delays", "--wait", "deadline:1.5")
+    result(train(8, *job, *late, "--output", "mpi.h5"))
+    result(alone("-m", "gcmpi.train", *job, *late, "--simulate", "--output", "simulated.h5"))
+    over, on_clock = (iterations(tmp_path / name) for name in ("mpi.h5", "simulated.h5"))
+    assert over["finished"].tolist() == [[3, 3, 1, 0, 3, 3, 3], [3, 3, 1, 0, 0, 3, 3]]
+    for name in ("finished", "survivors", "stale_messages"):
+        np.testing.assert_array_equal(over[name], on_clock[name], name)
+    np.testing.assert_allclose(
+        final(tmp_path / "mpi.h5"), final(tmp_path / "simulated.h5"), rtol=1e-12, atol=1e-15
+    )

@@ -1,18 +1,152 @@
-"""What passes between server and workers, and how each of them sees the other.
+"""What passes between server and workers, and what a protocol asks of a transport.
 
-`gcmpi.cluster` has an `Exchange` and a `Link` over MPI, and the exchange in one process.
+A protocol says what is done with notes: `gcmpi.cluster.whole` and `gcmpi.cluster.partial` have the
+server's half and the worker's half of one each. A transport carries notes and tells the time:
+`gcmpi.cluster.mpi` between ranks, `gcmpi.cluster.virtual` in one process. Between them is a
+`Mailbox`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, BoolArray, IntArray
 from gcmpi.cluster.waiting import StopRule
 from gcmpi.stateful import Arrays
+
+# notes to workers
+
+
+class Parameters(NamedTuple):
+    """Iteration t begins, with codes of this m.
+
+    A worker may read `theta`, shape (d,), until it waits for its next note.
+    """
+
+    t: int
+    m: int
+    theta: AnyArray
+
+
+class Request(NamedTuple):
+    """The server asks how many subsets are finished in iteration t."""
+
+    t: int
+
+
+class Coefficients(NamedTuple):
+    """What the message of the iteration is made with: `column` has shape (m * finished,)."""
+
+    column: AnyArray
+
+
+class Call(NamedTuple):
+    """The server calls between two iterations: it asks something in another way than by notes."""
+
+
+class End(NamedTuple):
+    """The run is over."""
+
+
+# notes to the server
+
+
+class Silence(NamedTuple):
+    """No answer to iteration t will come: for the transport, not for the server's algorithm."""
+
+    t: int
+
+
+class Finished(NamedTuple):
+    """So many subsets are finished in iteration t; as their order is known, that says which.
+
+    `nbytes` is what the note takes on its way, for the server.
+    """
+
+    t: int
+    subsets: int
+    nbytes: int = 0
+
+
+class Bye(NamedTuple):
+    """What a worker says to the end of a run in place of what it owes."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A worker's answer to one iteration; `y` has shape (ceil(d / m),)."""
+
+    t: int
+    m: int
+    y: AnyArray
+    compute_seconds: float
+    encode_seconds: float
+    delay_seconds: float = 0.0
+
+
+class Answer(NamedTuple):
+    """A message as it comes to the server.
+
+    Attributes
+    ----------
+    t, m
+        The iteration that it answers, and its m.
+    nbytes
+        What it takes on its way.
+    seconds
+        What the worker spent on gradients, encoding and its delay.
+    read
+        Writes y into an array (ceil(d / m),); only until the worker gets its next note.
+    """
+
+    t: int
+    m: int
+    nbytes: int
+    seconds: Sequence[float]
+    read: Callable[[AnyArray], None]
+
+
+Note = (
+    Parameters | Request | Coefficients | Call | End | Silence | Finished | Bye | Message | Answer
+)
+
+
+class Mailbox(Protocol):
+    """What carries notes and tells the time, real or virtual.
+
+    The server knows its workers as 0 to n - 1; a worker knows the server as 0.
+    """
+
+    @property
+    def now(self) -> float:
+        """Seconds of its clock."""
+        ...
+
+    def post(self, i: int, note: Note) -> bool:
+        """Send a note; False while the last one to i is still on its way: try again later."""
+        ...
+
+    def wait(self, seconds: float) -> Iterable[tuple[int, Note]]:
+        """Return what has come, with its senders: asleep, or jumping, at most so long for it.
+
+        It may come back earlier with nothing.
+        """
+        ...
+
+
+class ServerMailbox(Mailbox, Protocol):
+    """The server's, which counts bytes."""
+
+    def size(self, note: Note) -> int:
+        """Return how many bytes a note to a worker takes on its way."""
+        ...
+
+
+# what the training loop sees
 
 
 class Done(NamedTuple):
@@ -28,6 +162,15 @@ class Done(NamedTuple):
 
     finished: IntArray
     seconds: Array
+
+
+class Late(NamedTuple):
+    """A late answer whose numbers are kept: worker i's to iteration t, with the m of that time."""
+
+    t: int
+    m: int
+    i: int
+    y: AnyArray
 
 
 @dataclass(frozen=True)
@@ -48,12 +191,14 @@ class Replies:
         How long the iteration's exchange took.
     late
         Answers to earlier iterations that came during this exchange: (iteration, worker, seconds
-        since that iteration's start). They are counted as stale and dropped.
+        since that iteration's start). They are counted as stale, and dropped but for `kept`.
     bytes_up, bytes_down
         Bytes received from and sent to workers, headers and stale messages included.
     done
         What the messages are made of, where workers say it: ``codes.at(t, done.finished)``
         is their code.
+    kept
+        The late answers, where the server is to keep them.
     """
 
     Y: AnyArray
@@ -67,6 +212,7 @@ class Replies:
     bytes_up: int
     bytes_down: int
     done: Done | None = None
+    kept: Sequence[Late] = ()
 
 
 def all_or_none(A: AnyArray, replies: Replies) -> Done:
@@ -91,92 +237,16 @@ class Exchange(Protocol):
         ...
 
 
-class Model(Protocol):
-    """What a transport needs to know of a model: the size and the type of parameters."""
-
-    @property
-    def d(self) -> int: ...  # noqa: D102
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
-
-
-class Answering(Protocol):
-    """A worker that a transport in one process calls."""
-
-    @property
-    def problem(self) -> Model:
-        """The loss."""
-        ...
-
-    def answer(self, t: int, m: int, theta: AnyArray) -> Message:
-        """Return the message of iteration t, without a delay."""
-        ...
-
-
-class AnsweringInParts(Protocol):
-    """A worker that computes one subset gradient after the other."""
-
-    @property
-    def problem(self) -> Model:
-        """The loss."""
-        ...
-
-    @property
-    def load(self) -> int:
-        """How many subsets the worker holds."""
-        ...
-
-    def begin(self, t: int, theta: AnyArray) -> None:
-        """Take the parameters of iteration t."""
-        ...
-
-    def compute(self, position: int) -> None:
-        """Compute the gradient of one subset and keep it."""
-        ...
-
-    def encode(self, coefficients: AnyArray) -> AnyArray:
-        """Return the message of the first subsets with these coefficients (m, finished)."""
-        ...
-
-
-class Link(Protocol):
-    """A worker's view of the server."""
-
-    def receive(self) -> tuple[int, int, AnyArray] | None:
-        """Wait for the newest parameters: (iteration, m, theta), or None when the run is over."""
-        ...
-
-    def reply(self, message: Message) -> None:
-        """Send the message after its delay."""
-        ...
-
-    def stay_silent(self, t: int) -> None:
-        """Straggle through iteration t: the server gets no answer to it."""
-        ...
-
-
-@dataclass(frozen=True)
-class Message:
-    """A worker's answer to one iteration; `y` has shape (ceil(d / m),)."""
-
-    t: int
-    y: AnyArray
-    compute_seconds: float
-    encode_seconds: float
-    delay_seconds: float = 0.0
-
-
-def seconds_needed(reported: Array, finished: IntArray, loads: IntArray) -> Array:
+def seconds_needed(counted: Array, finished: IntArray, loads: IntArray) -> Array:
     """Return when workers had finished everything, or would have at the pace of their count.
 
     Parameters
     ----------
-    reported : (n,)
+    counted : (n,)
         When the count came; NaN without one.
     finished, loads : (n,)
         How many subsets the worker had finished then, and how many it holds.
     """
     # in the middle of a subset, as far as one knows
     pace: Array = np.where(finished < loads, loads / (finished + 0.5), 1.0)
-    return reported * pace
+    return counted * pace

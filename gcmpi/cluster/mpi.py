@@ -1,31 +1,24 @@
 """Server and workers over MPI; the only module that imports mpi4py.
 
-Protocol
---------
-* At most one theta is on its way to a worker and at most one result is owed by it. The server
-  sends theta to idle workers only, whose previous send has completed: above the eager limit a
+It carries notes and tells the time; what notes are for is in `gcmpi.cluster.whole` and
+`gcmpi.cluster.partial`.
+
+* A send is tried only when the last one to that worker has completed: above the eager limit a
   send completes when its receiver is ready, so waiting for a send to a straggler means waiting
-  for the straggler.
-* The iteration travels inside the message. A late result is recognised by it, counted, dropped,
-  and answered at once with the newest theta. So a worker never works through a queue of old
-  parameters. No request is ever cancelled: a cancelled receive would get the old data next time.
+  for the straggler. No request is ever cancelled: a cancelled receive would get the old data next
+  time. One persistent receive a worker, started when the worker comes to owe something.
 * Nobody blocks: a blocked rank burns its core in both MPI libraries. Everyone tests its requests
   and sleeps in between, longer when nothing happens.
-* A worker that a straggler model keeps silent sends a note of one header instead of a result: it
-  is idle again, but has not answered.
 * For a checkpoint the server asks idle workers what their compression remembers (SHOW), and gives
   it back when a run is resumed (TAKE); the arrays travel like the parts of the experiment at its
   start. Only compression that remembers something is asked for.
 * For an audit that workers make (`gcmpi.CodedLoop`) the server asks them between two iterations,
   under a tag of its own (`World.ask`); who owes a result answers when it is sent.
-* At the end the server sends STOP to everyone, busy or not; whoever owes a result answers it
-  with BYE, even in the middle of a delay.
+* At the end the server sends STOP to everyone, busy or not.
 
-The server may change m in every iteration: theta says which, and the buffers of results have room
-for the longest. A shorter message may arrive in a longer buffer, and only its bytes travel.
-
-A result is ``[header | y]`` and a theta is ``[header | theta]``, headers being a few float64 seen
-as elements of the message's own type, so that the count of MPI elements stays far below 2^31.
+Buffers of results have room for the longest. A shorter message may arrive in a longer buffer, and
+only its bytes travel. A note is ``[header | body]``: the header is a few float64 seen as elements
+of the body's type, so that the count of MPI elements stays far below 2^31.
 """
 
 from __future__ import annotations
@@ -43,8 +36,22 @@ import mpi4py
 import numpy as np
 
 from gcmpi.arrays import AnyArray
-from gcmpi.cluster.messages import Message, Replies
+from gcmpi.cluster.messages import (
+    Answer,
+    Bye,
+    Call,
+    Coefficients,
+    End,
+    Finished,
+    Message,
+    Note,
+    Parameters,
+    Replies,
+    Request,
+    Silence,
+)
 from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.whole import MakeServer, WholeServer
 from gcmpi.cluster.wire import Wire, remembered, restore
 from gcmpi.formats import storage
 from gcmpi.stateful import NOTHING, Arrays
@@ -54,10 +61,13 @@ os.environ.setdefault("OMPI_MCA_btl", "^ofi")
 mpi4py.rc.thread_level = "single"
 from mpi4py import MPI  # noqa: E402
 
-ANSWER, SILENT, BYE = 0.0, 1.0, 2.0
-UP_HEADER = 6  # kind, iteration, scale, compute, encode and delay seconds
-DOWN_HEADER = 2  # iteration and m; or STOP; or SHOW and the next iteration; or TAKE
-STOP, SHOW, TAKE = -1, -10, -11
+UP_HEADER = 6  # m or a kind, iteration, scale or count, compute, encode and delay seconds
+UP_BYTES = 8 * UP_HEADER
+DOWN_HEADER = 2  # iteration and m; or a kind and what it needs
+SILENT, BYE, FINISHED = 0, -1, -2
+"""Kinds of notes to the server, in place of the m of an answer."""
+STOP, REQUEST, COEFFICIENTS, SHOW, TAKE = -1, -2, -3, -10, -11
+"""Kinds of notes to a worker, in place of the iteration of parameters."""
 GRACE = 5.0
 """Seconds to wait for workers in the middle of a computation when an iteration is given up."""
 DATA_TAG, SETUP_TAG, QUESTION_TAG, HOST_TAG = 7, 8, 9, 10
@@ -198,45 +208,23 @@ def _room(wires: Mapping[int, Wire]) -> Buffer:
     return Buffer(UP_HEADER, longest.elements, storage(longest.dtype))
 
 
-class Arrivals:
-    """What an iteration has brought so far; seconds count from its start."""
-
-    def __init__(self, t: int, m: int, n: int, parameters: Buffer) -> None:
-        self.t, self.m, self.parameters = t, m, parameters
-        self.survivors = np.zeros(n, dtype=bool)
-        self.arrival, self.compute, self.encode, self.delay = (np.full(n, np.nan) for _ in range(4))
-        self.late: list[tuple[int, int, float]] = []
-        self.bytes_up = self.bytes_down = 0
-        self.elapsed = 0.0
-        self._start = time.perf_counter()
-
-    def tick(self) -> float:
-        """Bring `elapsed` up to date and return it."""
-        self.elapsed = time.perf_counter() - self._start
-        return self.elapsed
-
-
-class MpiExchange:
-    """The server's side.
+class MpiMailbox:
+    """The server's mailbox.
 
     Parameters
     ----------
     world
         Rank 0 and n workers.
-    d, dtype
-        Number and type of the parameters.
+    dtype
+        The type of the parameters.
     wires
         How coded vectors travel, by m.
     """
 
-    def __init__(self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire]) -> None:
-        self._world, self._comm = world, world.comm
+    def __init__(self, world: World, dtype: Any, wires: Mapping[int, Wire]) -> None:
+        self._comm, self._dtype, self._wires = world.comm, np.dtype(dtype), wires
         self.n = world.size - 1
-        self._d, self._dtype = d, np.dtype(dtype)
-        self._wires = wires
         self._inbox = [_room(wires) for _ in range(self.n)]
-        # zeros take no memory until they are written
-        self._Y = {m: np.zeros((self.n, w.length), self._dtype) for m, w in wires.items()}
         receives = [
             self._comm.Recv_init(buffer.elements, source=i + 1, tag=DATA_TAG)
             for i, buffer in enumerate(self._inbox)
@@ -245,153 +233,54 @@ class MpiExchange:
         self._requests: list[Any] = [*receives, *([MPI.REQUEST_NULL] * self.n)]
         # a send reads its buffer until it is complete: keep the buffer as long
         self._outbox: list[Buffer | None] = [None] * self.n
-        self._owes = np.zeros(self.n, dtype=bool)
-        self._served = np.full(self.n, STOP)  # newest iteration sent to each worker
-        self._m = np.zeros(self.n, dtype=int)  # and its m
-        # seconds spent in exchanges so far, and what it was when each iteration began: late
-        # answers are timed without what the server did between exchanges
-        self._clock = 0.0
-        self._began: dict[int, float] = {}
-        self._next = 0  # the iteration that comes next, or is under way
-        self._under_way = False
+        self._expects = [False] * self.n
+        # the last note as it travels: one that goes to many workers is laid out once
+        self._nothing: tuple[Note, Buffer] = (End(), self._header(STOP, 0))
+        self._last: tuple[Note, Buffer] = self._nothing
+        self._pause = SERVER_SLEEP[0]
         self._burst = _progress_calls()
 
     @property
-    def state(self) -> Arrays:
-        """What compression remembers, here and on the workers that owe no answer, which are asked.
+    def now(self) -> float:
+        """Seconds of this rank's clock."""
+        return time.perf_counter()
 
-        Of a worker that is busy nothing is known. The memories are those before the next iteration,
-        also when it was begun and given up; busy workers then have a few seconds to end it.
-        """
-        if not self._stateful:
-            return NOTHING
-        give_up = time.perf_counter() + GRACE
-        while self._under_way and self._owes.any() and time.perf_counter() < give_up:
-            self._owes[self._completed()] = False
-            time.sleep(SERVER_SLEEP[1])
-        found = remembered({"server": self._wires})
-        for i in map(int, np.flatnonzero(~self._owes)):
-            self._tell(i, SHOW, self._next)
-            if self._world.awaits(i + 1, GRACE):
-                found |= self._world.receive(i + 1)
-        return found
+    def post(self, i: int, note: Note) -> bool:
+        """Send a note to worker i; False while the last one is on its way."""
+        if self._outbox[i] is not None:
+            return False
+        buffer = self._laid_out(note)
+        if not self._expects[i]:
+            self._inbox[i].header[0] = math.nan  # to tell a message from a broken connection
+            self._requests[i].Start()
+            self._expects[i] = True
+        self._requests[self.n + i] = self._comm.Isend(buffer.elements, dest=i + 1, tag=DATA_TAG)
+        self._outbox[i] = buffer
+        return True
 
-    @state.setter
-    def state(self, arrays: Arrays) -> None:
-        if not self._stateful:
-            return
-        restore({"server": self._wires}, arrays)
-        for i in range(self.n):
-            mine = {n: value for n, value in arrays.items() if n.startswith(f"worker{i}_")}
-            self._tell(i, TAKE, 0)
-            self._comm.send(mine, dest=i + 1, tag=SETUP_TAG)
+    def wait(self, seconds: float) -> Iterator[tuple[int, Note]]:
+        """Sleep for a moment, so long at most, and yield what has come by then."""
+        if seconds > 0:
+            time.sleep(min(seconds, self._pause))
+            self._pause = min(2 * self._pause, SERVER_SLEEP[1])
+        while completed := self._completed():
+            self._pause = SERVER_SLEEP[0]
+            for i in completed:
+                yield i, self._open(i)
 
-    @property
-    def _stateful(self) -> bool:
-        return any(wire.stateful for wire in self._wires.values())
+    def size(self, note: Note) -> int:
+        """Return how many bytes a note to a worker takes, its header included."""
+        return self._laid_out(note).elements.nbytes
 
-    def _tell(self, i: int, what: int, t: int) -> None:
+    def tell(self, i: int, what: int, t: int = 0) -> None:
         """Send an idle worker a header; it is listening, so that this takes no time."""
-        note = Buffer(DOWN_HEADER, 0, self._dtype)
-        note.header[:] = what, t
+        note = self._header(what, t)
         self._comm.Send(note.elements, dest=i + 1, tag=DATA_TAG)
 
-    def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
-        """Send theta and m to every idle worker and collect answers until `rule` says stop."""
-        now = self._begin(t, m, theta)
-        self._collect(now, self._send_to_idle, lambda: rule.remaining(now.survivors, now.elapsed))
-        return self._end(now)
-
-    def _begin(self, t: int, m: int, theta: AnyArray) -> Arrivals:
-        """Start an iteration and its clock."""
-        parameters = Buffer(DOWN_HEADER, self._d, self._dtype)
-        parameters.header[:] = t, m
-        parameters.body[...] = theta
-        self._began[t] = self._clock
-        self._next, self._under_way = t, True
-        return Arrivals(t, m, self.n, parameters)
-
-    def _collect(
-        self, now: Arrivals, send: Callable[[Arrivals], None], remaining: Callable[[], float]
-    ) -> None:
-        """Send and receive until no time is `remaining`, or nothing can come."""
-        pause = SERVER_SLEEP[0]
-        while True:
-            while completed := self._completed():
-                pause = SERVER_SLEEP[0]
-                now.tick()
-                for i in completed:
-                    self._owes[i] = False
-                    self._take(i, now)
-            send(now)
-            now.tick()
-            left = remaining()
-            if left <= 0 or (math.isinf(left) and not self._owes.any()):
-                return
-            time.sleep(min(left, pause))
-            pause = min(2 * pause, SERVER_SLEEP[1])
-
-    def _take(self, i: int, now: Arrivals) -> None:
-        """Use what worker i has sent, or count it as late."""
-        kind, iteration = self._inbox[i].header[0], int(self._inbox[i].header[1])
-        if kind == SILENT:
-            return
-        length = self._wires[int(self._m[i])].elements if kind == ANSWER else 0
-        now.bytes_up += self._inbox[i].start(length).nbytes
-        if not self._use(i, now):
-            since = self._clock + now.elapsed - self._began[iteration]
-            now.late.append((iteration, i, since))
-
-    def _use(self, i: int, now: Arrivals) -> bool:
-        """Take worker i's answer; False if it is not one to this iteration."""
-        header = self._inbox[i].header
-        if int(header[1]) != now.t:
-            return False
-        now.survivors[i] = True
-        now.arrival[i] = now.elapsed
-        now.compute[i], now.encode[i], now.delay[i] = header[3:6]
-        wire = self._wires[now.m]
-        body = self._inbox[i].body[: wire.elements]
-        wire.unpack(body, header[2], now.t, i, self._Y[now.m][i])
-        return True
-
-    def _end(self, now: Arrivals) -> Replies:
-        """Stop the clock of an iteration."""
-        self._clock += now.elapsed
-        self._next, self._under_way = now.t + 1, False
-        self._forget(now.t)
-        return Replies(
-            self._Y[now.m],
-            now.survivors,
-            now.arrival,
-            now.compute,
-            now.encode,
-            now.delay,
-            now.elapsed,
-            now.late,
-            now.bytes_up,
-            now.bytes_down,
-        )
-
-    def close(self, grace: float = 30.0) -> bool:
-        """Tell the workers that the run is over; returns whether all of them said goodbye.
-
-        Parameters
-        ----------
-        grace
-            Seconds to wait for workers in the middle of a computation.
-        """
-        stop = Buffer(DOWN_HEADER, 0, self._dtype)
-        stop.header[0] = STOP
-        sends = [self._comm.Isend(stop.elements, dest=i + 1, tag=DATA_TAG) for i in range(self.n)]
-        give_up = time.perf_counter() + grace
-        while not (MPI.Request.Testall(sends) and not self._owes.any()):
-            self._owes[self._completed()] = False
-            if time.perf_counter() > give_up:
-                return False
-            time.sleep(SERVER_SLEEP[1])
-        self.free()
-        return True
+    def stop(self) -> list[Any]:
+        """Send STOP to everyone, busy or not; returns the requests."""
+        stop = self._nothing[1].elements
+        return [self._comm.Isend(stop, dest=i + 1, tag=DATA_TAG) for i in range(self.n)]
 
     def free(self) -> None:
         """Give the receives back to MPI; nothing is on its way."""
@@ -406,35 +295,133 @@ class MpiExchange:
         for index in indices:
             if index >= self.n:
                 self._outbox[index - self.n] = None
-        workers = [index for index in indices if index < self.n]
-        for i in workers:
-            if math.isnan(self._inbox[i].header[0]):
-                raise RuntimeError(f"the connection to worker {i} (rank {i + 1}) is lost")
-        return workers
+        return [index for index in indices if index < self.n]
 
-    def _send_to_idle(self, now: Arrivals) -> None:
-        """Send theta to the workers that have not had it and owe nothing."""
-        for i in map(int, np.flatnonzero(~self._owes & (self._served < now.t))):
-            if self._send(i, now.parameters, now):
-                self._served[i], self._m[i] = now.t, now.m
+    def _open(self, i: int) -> Note:
+        """Return the note that has come from worker i."""
+        self._expects[i] = False
+        buffer = self._inbox[i]
+        kind, t, scale, *seconds = buffer.header.tolist()
+        if kind > 0:
+            t, m = int(t), int(kind)
+            wire = self._wires[m]
+            body = buffer.body[: wire.elements]
+            read = partial(wire.unpack, body, scale, t, i)
+            return Answer(t, m, UP_BYTES + body.nbytes, seconds, read)
+        if math.isnan(kind):
+            raise RuntimeError(f"the connection to worker {i} (rank {i + 1}) is lost")
+        if kind == FINISHED:
+            return Finished(int(t), int(scale), UP_BYTES)
+        return Silence(int(t)) if kind == SILENT else Bye()
 
-    def _send(self, i: int, message: Buffer, now: Arrivals) -> bool:
-        """Send to a worker, which then owes something; False if its last message is on the way."""
-        if self._outbox[i] is not None:
-            return False
-        if not self._owes[i]:
-            self._inbox[i].header[0] = math.nan  # to tell a message from a broken connection
-            self._requests[i].Start()
-            self._owes[i] = True
-        self._requests[self.n + i] = self._comm.Isend(message.elements, dest=i + 1, tag=DATA_TAG)
-        self._outbox[i] = message
-        now.bytes_down += message.elements.nbytes
+    def _laid_out(self, note: Note) -> Buffer:
+        """Return a note as it travels, a snapshot; made anew only if it is not the last one."""
+        if note is not self._last[0]:
+            self._last = self._nothing  # let go of it before there is another
+            self._last = note, self._lay_out(note)
+        return self._last[1]
+
+    def _lay_out(self, note: Note) -> Buffer:
+        if isinstance(note, Parameters):
+            return self._header(note.t, note.m, note.theta)
+        if isinstance(note, Coefficients):
+            return self._header(COEFFICIENTS, note.column.size, note.column)
+        if isinstance(note, Request):
+            return self._header(REQUEST, note.t)
+        raise TypeError(f"a server does not send {type(note).__name__}")
+
+    def _header(self, kind: int, number: int, body: AnyArray | None = None) -> Buffer:
+        buffer = Buffer(DOWN_HEADER, 0 if body is None else body.size, self._dtype)
+        buffer.header[:] = kind, number
+        if body is not None:
+            buffer.body[...] = body
+        return buffer
+
+
+class MpiExchange:
+    """The server's side.
+
+    Parameters
+    ----------
+    world
+        Rank 0 and n workers.
+    d, dtype
+        Number and type of the parameters.
+    wires
+        How coded vectors travel, by m.
+    server
+        Makes the server's half of the protocol.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        d: int,
+        dtype: Any,
+        wires: Mapping[int, Wire],
+        server: MakeServer = WholeServer,
+    ) -> None:
+        self._world, self._wires = world, wires
+        self._mailbox = MpiMailbox(world, dtype, wires)
+        self._server = server(self._mailbox, self._mailbox.n, wires, np.dtype(dtype))
+
+    def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
+        """Send theta and m to every idle worker and collect answers until `rule` says stop."""
+        return self._server.exchange(t, m, theta, rule)
+
+    @property
+    def state(self) -> Arrays:
+        """What compression remembers, here and on the workers that owe no answer, which are asked.
+
+        Of a worker that is busy nothing is known. The memories are those before the next iteration,
+        also when it was begun and given up; busy workers then have a few seconds to end it.
+        """
+        if not self._stateful:
+            return NOTHING
+        if self._server.under_way:
+            self._server.settle(GRACE)
+        found = remembered({"server": self._wires})
+        for i in map(int, np.flatnonzero(~self._server.owes)):
+            self._mailbox.tell(i, SHOW, self._server.next)
+            if self._world.awaits(i + 1, GRACE):
+                found |= self._world.receive(i + 1)
+        return found
+
+    @state.setter
+    def state(self, arrays: Arrays) -> None:
+        if not self._stateful:
+            return
+        restore({"server": self._wires}, arrays)
+        for i in range(self._mailbox.n):
+            mine = {n: value for n, value in arrays.items() if n.startswith(f"worker{i}_")}
+            self._mailbox.tell(i, TAKE)
+            self._world.comm.send(mine, dest=i + 1, tag=SETUP_TAG)
+
+    @property
+    def _stateful(self) -> bool:
+        return any(wire.stateful for wire in self._wires.values())
+
+    def close(self, grace: float = 30.0) -> bool:
+        """Tell the workers that the run is over; returns whether all of them said goodbye.
+
+        Parameters
+        ----------
+        grace
+            Seconds to wait for workers in the middle of a computation.
+        """
+        sends = self._mailbox.stop()
+        give_up = time.perf_counter() + grace
+        while not (MPI.Request.Testall(sends) and not self._server.owes.any()):
+            if time.perf_counter() > give_up:
+                return False
+            time.sleep(SERVER_SLEEP[1])
+            self._server.settle(SERVER_SLEEP[1])
+        self.free()
         return True
 
-    def _forget(self, t: int) -> None:
-        """Keep the start of those iterations only that are still owed."""
-        owed = {*self._served[self._owes].tolist(), t}
-        self._began = {s: began for s, began in self._began.items() if s in owed}
+    def free(self) -> None:
+        """Give the receives back to MPI; nothing is on its way."""
+        self._mailbox.free()
 
 
 def _never() -> bool:
@@ -442,63 +429,107 @@ def _never() -> bool:
 
 
 class MpiLink:
-    """A worker's side; the parameters are those of `MpiExchange`."""
+    """A worker's mailbox.
 
-    def __init__(self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire]) -> None:
-        self._comm = world.comm
-        self._inbox = Buffer(DOWN_HEADER, d, dtype)
+    Parameters
+    ----------
+    world, d, dtype, wires
+        As in `MpiExchange`.
+    room
+        How many numbers a note to the worker may have, if they may be more than d.
+    asked
+        Says whether the server asks something under another tag, as `World.asked` does: that is a
+        `Call`.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        d: int,
+        dtype: Any,
+        wires: Mapping[int, Wire],
+        room: int = 0,
+        asked: Callable[[], bool] = _never,
+    ) -> None:
+        self._comm, self._d, self._asked = world.comm, d, asked
+        self._inbox = Buffer(DOWN_HEADER, max(d, room), dtype)
         self._wires = wires
         self._own_wires = {f"worker{self._comm.rank - 1}": wires}
         self._outbox = _room(wires)
         self._receive = self._comm.Recv_init(self._inbox.elements, source=0, tag=DATA_TAG)
         self._listening = False
-        self._m = 0  # of the parameters received last
         # the iteration of the last message, and what its compression remembered before
         self._before: tuple[int, Arrays] = (STOP, NOTHING)
         self._send: Any = MPI.REQUEST_NULL
         self._burst = _progress_calls()
 
-    def receive(self) -> tuple[int, int, AnyArray] | None:
-        """Wait for the newest parameters: (iteration, m, theta), or None when the run is over.
+    @property
+    def now(self) -> float:
+        """Seconds of this rank's clock."""
+        return time.perf_counter()
 
-        theta is a view of the receive buffer: it is valid until the reply.
-        """
-        self.called(_never)
-        self._listening = False
-        t = int(self._inbox.header[0])
-        if t == STOP:
-            self._receive.Free()
-            return None
-        self._m = int(self._inbox.header[1])
-        return t, self._m, self._inbox.body
-
-    def called(self, asked: Callable[[], bool]) -> bool:
-        """Sleep until there is something to `receive`, or `asked`; returns whether it was asked."""
-        while self._wait(asked):
-            t = int(self._inbox.header[0])
-            if t not in (SHOW, TAKE):
-                return False
-            self._listening = False
-            self._show(int(self._inbox.header[1])) if t == SHOW else self._take()
+    def post(self, i: int, note: Note) -> bool:
+        """Send the server a note: the last one has been sent when a note of the server has come."""
+        length = 0
+        if isinstance(note, Message):
+            length = self._pack(note)
+        elif isinstance(note, Finished):
+            self._outbox.header[:3] = FINISHED, note.t, note.subsets
+        elif isinstance(note, Silence):
+            self._outbox.header[:2] = SILENT, note.t
+        elif isinstance(note, Bye):
+            self._outbox.header[0] = BYE
+        else:
+            raise TypeError(f"a worker does not send {type(note).__name__}")
+        self._send = self._comm.Isend(self._outbox.start(length), dest=0, tag=DATA_TAG)
         return True
 
-    def reply(self, message: Message) -> None:
-        """Send the message after its delay; a STOP in the meantime turns it into BYE."""
-        due = time.perf_counter() + message.delay_seconds
-        self._listen()  # nothing but STOP can come before the server has this reply
-        length = self._pack(message)
-        stopped = self._receive.Test()
-        while not stopped and (left := due - time.perf_counter()) > 0:
-            time.sleep(min(left, IDLE_SLEEP[1]))
-            stopped = self._receive.Test()
-        if stopped:
-            self._outbox.header[0] = BYE
-        self._post(0 if stopped else length)
+    def wait(self, seconds: float) -> list[tuple[int, Note]]:
+        """Return what comes from the server, asleep so long at most.
 
-    def stay_silent(self, t: int) -> None:
-        """Tell the transport, not the server's algorithm, that no answer to t will come."""
-        self._outbox.header[:2] = SILENT, t
-        self._post(0)
+        Its arrays are views of the receive buffer: they are valid until the next call.
+        """
+        if not self._listening:
+            self._receive.Start()
+            self._listening = True
+        if seconds <= 0 and not self._receive.Test():
+            return []
+        forever = seconds == math.inf
+        give_up = math.inf if forever else self.now + seconds
+        pause = IDLE_SLEEP[0]
+        while True:
+            if self._test(self._receive) and self._test(self._send):
+                self._listening = False
+                if (note := self._open()) is not None:
+                    return [(0, note)]
+                return self.wait(seconds)
+            if forever and self._asked():
+                return [(0, Call())]
+            if not forever and (left := give_up - self.now) < pause:
+                if left <= 0:
+                    return []
+                pause = left
+            time.sleep(pause)
+            pause = min(2 * pause, IDLE_SLEEP[1])
+
+    def close(self) -> None:
+        """Wait until the last note is sent, after the end of the run."""
+        while not self._test(self._send):
+            time.sleep(IDLE_SLEEP[1])
+        self._receive.Free()
+
+    def _open(self) -> Note | None:
+        """Return the note that has come; None if it was for this link alone."""
+        kind, number = self._inbox.header.tolist()
+        if kind >= 0:
+            return Parameters(int(kind), int(number), self._inbox.body[: self._d])
+        number = int(number)
+        if kind == COEFFICIENTS:
+            return Coefficients(self._inbox.body[:number])
+        if kind in (SHOW, TAKE):
+            self._show(number) if kind == SHOW else self._take()
+            return None
+        return End() if kind == STOP else Request(number)
 
     def _show(self, t: int) -> None:
         """Send what compression remembered before iteration t."""
@@ -512,13 +543,13 @@ class MpiLink:
 
     def _pack(self, message: Message) -> int:
         """Write an answer into the send buffer; returns the length of its body."""
-        wire = self._wires[self._m]
+        wire = self._wires[message.m]
         if wire.stateful:
             self._before = message.t, remembered(self._own_wires)
         body = self._outbox.body[: wire.elements]
         scale = wire.pack(message.y, message.t, self._comm.rank - 1, body)
         self._outbox.header[:] = (
-            ANSWER,
+            message.m,
             message.t,
             scale,
             message.compute_seconds,
@@ -526,25 +557,6 @@ class MpiLink:
             message.delay_seconds,
         )
         return wire.elements
-
-    def _post(self, length: int) -> None:
-        self._send = self._comm.Isend(self._outbox.start(length), dest=0, tag=DATA_TAG)
-
-    def _listen(self) -> None:
-        if not self._listening:
-            self._receive.Start()
-            self._listening = True
-
-    def _wait(self, asked: Callable[[], bool] = _never) -> bool:
-        """Sleep until a message has come and the last one is sent, or `asked`; False if asked."""
-        self._listen()
-        pause = IDLE_SLEEP[0]
-        while not (self._test(self._receive) and self._test(self._send)):
-            if asked():
-                return False
-            time.sleep(pause)
-            pause = min(2 * pause, IDLE_SLEEP[1])
-        return True
 
     def _test(self, request: Any) -> bool:
         return any(request.Test() for _ in range(self._burst))

@@ -1,8 +1,6 @@
-"""The exchange of codes that use what stragglers have finished; built on `gcmpi.cluster.mpi`.
+"""The protocol of codes that use what stragglers have finished, whatever carries the notes.
 
-Protocol
---------
-What `gcmpi.cluster.mpi` says of theta, results, late ones, silence and STOP holds here too. An
+What `gcmpi.cluster.whole` says of theta, late notes, silence and the end holds here too. An
 iteration has three phases:
 
 * The server sends theta. A worker that has finished all its subsets says so, unasked: for the
@@ -15,80 +13,99 @@ iteration has three phases:
 
 The server waits for the counts, and then for the messages, at most as long each as the first phase
 took: without a count a worker has finished nothing. What comes later is late: a worker that has
-reported takes newer parameters in place of coefficients, and one that has reported unasked ignores
-a request that crossed its count. Who comes late while the server waits for counts or messages
-has its newer parameters with the next iteration: with those of this one it would be late again.
+said its count takes newer parameters in place of coefficients, and one that has said it unasked
+ignores a request that crossed its count. Who comes late while the server waits for counts or
+messages has its newer parameters with the next iteration: with those of this one it would be late
+again.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from gcmpi.arrays import AnyArray
-from gcmpi.cluster.messages import Done, Message, Replies, seconds_needed
-from gcmpi.cluster.mpi import (
-    BYE,
-    DOWN_HEADER,
-    IDLE_SLEEP,
-    STOP,
-    Arrivals,
-    Buffer,
-    MpiExchange,
-    MpiLink,
-    World,
+from gcmpi.arrays import AnyArray, IntArray
+from gcmpi.cluster.messages import (
+    Answer,
+    Bye,
+    Coefficients,
+    Done,
+    End,
+    Finished,
+    Message,
+    Note,
+    Parameters,
+    Replies,
+    Request,
+    ServerMailbox,
+    Silence,
+    seconds_needed,
 )
-from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.stragglers import StragglerModel
+from gcmpi.cluster.waiting import StopRule, until
+from gcmpi.cluster.whole import NOBODY, Arrivals, WholeServer
 from gcmpi.cluster.wire import Wire
-from gcmpi.codes.ensemble import Ensemble
-
-FINISHED = 3.0  # a worker's kind of message: kind, iteration, number of finished subsets
-REQUEST, COEFFICIENTS = -2, -3  # of the server, in place of an iteration; neither is STOP
 
 
-class MpiPartialExchange(MpiExchange):
-    """The server's side; `codes` says what follows from counts, the rest is as in its base."""
+class PartialServer(WholeServer):
+    """The server's half.
+
+    Parameters
+    ----------
+    mailbox, n, wires, dtype
+        As in `gcmpi.cluster.whole.WholeServer`.
+    loads : (n,)
+        How many subsets each worker holds.
+    columns
+        Returns each worker's coefficients (m, finished[i]), of t and finished (n,).
+    """
 
     def __init__(
-        self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire], codes: Ensemble
+        self,
+        mailbox: ServerMailbox,
+        n: int,
+        wires: Mapping[int, Wire],
+        dtype: Any,
+        *,
+        loads: IntArray,
+        columns: Callable[[int, IntArray], Sequence[AnyArray]],
     ) -> None:
-        super().__init__(world, d, dtype, wires)
-        self._codes = codes
-        self._loads = codes.A.sum(axis=0, dtype=np.intp)
-        self._request = Buffer(DOWN_HEADER, 0, self._dtype)
-        self._request.header[0] = REQUEST
+        super().__init__(mailbox, n, wires, dtype)
+        self._dtype, self._loads, self._columns = np.dtype(dtype), loads, columns
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
         """Do one iteration: theta until `rule` says stop, then counts, then messages."""
-        now = self._begin(t, m, theta)
-        self._finished = np.zeros(self.n, dtype=np.intp)
-        self._reported = np.full(self.n, np.nan)
+        now, parameters = self._begin(t, m), Parameters(t, m, theta)
+        self._finished = np.zeros(self._n, dtype=np.intp)
+        self._counted = np.full(self._n, np.nan)
         self._open = True
         self._collect(
-            now, self._send_to_idle, lambda: rule.remaining(~np.isnan(self._reported), now.elapsed)
+            now,
+            lambda: self._send_to_idle(parameters, now),
+            lambda: rule.remaining(~np.isnan(self._counted), now.elapsed),
         )
-        limit = now.elapsed
-        busy = self._owes & (self._served == t)
+        limit, request = now.elapsed, Request(t)
+        busy = self.owes & (self._served == t)
         unasked = busy.copy()
 
-        def ask(now: Arrivals) -> None:
-            for i in map(int, np.flatnonzero(unasked & self._owes)):  # a count may have crossed
-                unasked[i] = not self._send(i, self._request, now)
+        def ask() -> None:
+            for i in map(int, np.flatnonzero(unasked & self.owes)):  # a count may have crossed
+                unasked[i] = not self._send(i, request, now)
 
-        self._phase(now, limit, rule, ask, lambda: bool((self._owes & busy).any()))
+        self._phase(now, limit, rule, ask, lambda: bool((self.owes & busy).any()))
         self._open = False
         used, unsent = self._finished > 0, self._coefficients(t)
 
-        def instruct(now: Arrivals) -> None:
-            for i in [i for i, message in unsent.items() if self._send(i, message, now)]:
+        def instruct() -> None:
+            for i in [i for i, note in unsent.items() if self._send(i, note, now)]:
                 del unsent[i]
 
-        self._phase(now, limit, rule, instruct, lambda: bool(unsent or (self._owes & used).any()))
-        seconds = seconds_needed(self._reported, self._finished, self._loads)
+        self._phase(now, limit, rule, instruct, lambda: bool(unsent or (self.owes & used).any()))
+        seconds = seconds_needed(self._counted, self._finished, self._loads)
         return replace(self._end(now), done=Done(self._finished, seconds))
 
     def _phase(
@@ -96,96 +113,164 @@ class MpiPartialExchange(MpiExchange):
         now: Arrivals,
         seconds: float,
         rule: StopRule,
-        send: Callable[[Arrivals], None],
+        send: Callable[[], None],
         waiting: Callable[[], bool],
     ) -> None:
         """Send, and take what comes while there is something to wait for, at most so long."""
-        end = now.tick() + seconds
+        end = self._mailbox.now - now.start + seconds
 
         def remaining() -> float:
             # asked on because it also sees that the run is to end
             rule.remaining(self._finished == self._loads, now.elapsed)
-            return end - now.elapsed if waiting() else 0.0
+            return until(end, now.elapsed) if waiting() else 0.0
 
         self._collect(now, send, remaining)
 
-    def _use(self, i: int, now: Arrivals) -> bool:
+    def _use(self, i: int, note: Answer | Finished, now: Arrivals) -> bool:
         """Take worker i's count or answer; False if it is late."""
-        header = self._inbox[i].header
-        if header[0] != FINISHED:
-            return super()._use(i, now)
-        if int(header[1]) != now.t or not self._open:
+        if isinstance(note, Answer):
+            return super()._use(i, note, now)
+        if note.t != now.t or not self._open:
             return False
-        self._finished[i], self._reported[i] = int(header[2]), now.elapsed
+        self._finished[i], self._counted[i] = note.subsets, now.elapsed
         return True
 
-    def _coefficients(self, t: int) -> dict[int, Buffer]:
-        """Return the messages to the workers that have finished something."""
-        messages = {}
-        for i, column in enumerate(self._codes.columns(t, self._finished)):
-            if column.size:
-                messages[i] = Buffer(DOWN_HEADER, column.size, self._dtype)
-                messages[i].header[0] = COEFFICIENTS
-                messages[i].body[...] = column.ravel()
-        return messages
+    def _coefficients(self, t: int) -> dict[int, Coefficients]:
+        """Return the notes to the workers that have finished something."""
+        columns = enumerate(self._columns(t, self._finished))
+        return {i: Coefficients(c.ravel().astype(self._dtype)) for i, c in columns if c.size}
 
 
-class MpiPartialLink(MpiLink):
-    """A worker's side.
+class Hands(Protocol):
+    """What computes for a worker's half, one subset gradient after the other.
+
+    Attributes
+    ----------
+    load
+        How many subsets there are.
+    """
+
+    load: int
+
+    def begin(self, parameters: Parameters) -> None:
+        """Take the parameters of an iteration; theta may change when this returns."""
+        ...
+
+    def compute(self, position: int) -> float:
+        """Compute the gradient of one subset and keep it; return the seconds that it took."""
+        ...
+
+    def encode(self, coefficients: AnyArray) -> tuple[AnyArray, float]:
+        """Return the message with coefficients (m, finished), and the seconds that it took."""
+        ...
+
+
+IDLE, WORKING, COUNTED, READY, SILENT = range(5)
+"""Stages of a worker: nothing to do; between two subsets; waits for coefficients; owes a message;
+owes a note of silence."""
+
+
+class PartialWorker:
+    """The worker's half: subset after subset until the server asks, then a count, then a message.
+
+    The delay of the straggler model is spread evenly over the subsets. A subset counts when its
+    share of the delay has passed.
 
     Parameters
     ----------
-    world, d, dtype, wires
-        As in `MpiExchange`.
-    load
-        How many subsets the worker holds.
+    i
+        The worker.
+    stragglers
+        The delays.
+    hands
+        What computes.
     """
 
-    def __init__(
-        self, world: World, d: int, dtype: Any, wires: Mapping[int, Wire], load: int
-    ) -> None:
-        super().__init__(world, max(d, max(wires) * load), dtype, wires)
-        self._theta = np.empty(d, dtype)
+    def __init__(self, i: int, stragglers: StragglerModel, hands: Hands) -> None:
+        self._i, self._stragglers, self._hands = i, stragglers, hands
+        self.over, self.due = False, math.inf
+        self._stage, self._t, self._m = IDLE, NOBODY, 0
+        self._finished, self._asked = 0, False
+        self._delay = self._share = self._computed = 0.0
+        self._computing = self._sleeping = 0.0
+        self._message: Message | None = None
 
-    def receive(self) -> tuple[int, int, AnyArray] | None:
-        """Wait for the newest parameters: (iteration, m, theta), or None when the run is over.
+    def take(self, note: Note, now: float) -> None:
+        """Take a note of the server."""
+        if isinstance(note, Parameters):
+            self._begin(note, now)
+        elif isinstance(note, Request):
+            if self._stage == WORKING:  # else it has crossed a count or silence
+                self._asked, self.due = True, max(now, self._computed)
+        elif isinstance(note, Coefficients):
+            self._encode(note.column.reshape(self._m, self._finished), now)
+        elif isinstance(note, End):
+            self.over = True
+            self.due = now if self._stage in (WORKING, READY, SILENT) else math.inf
+        else:
+            raise TypeError(f"unfinished work has no use for {type(note).__name__}")
 
-        theta is a copy: the server may send something else while it is in use.
-        """
-        while (request := super().receive()) is not None:
-            t, m, body = request
-            if t != REQUEST:  # one that crossed a note of silence
-                self._theta[...] = body[: self._theta.size]
-                return t, m, self._theta
-        return None
+    def wake(self, now: float) -> Note | None:
+        """Go on to the next subset, or return what the server is to get."""
+        if self._stage == WORKING and not self.over:
+            self._sleeping += min(now - self._computed, self._share)
+            self._finished += now >= self._computed + self._share
+            if not self._asked and self._finished < self._hands.load:
+                self._compute(now)
+                return None
+        stage, self._stage, self.due = self._stage, IDLE, math.inf
+        if self.over:
+            return Bye()
+        if stage == WORKING:
+            self._stage = COUNTED
+            return Finished(self._t, self._finished)
+        message, self._message = self._message, None
+        return message if stage == READY else Silence(self._t)
 
-    def asked(self, seconds: float) -> bool:
-        """Sleep so long, or until the server asks for a count or ends the run; says if it did."""
-        due = time.perf_counter() + seconds
-        self._listen()
-        while not (asked := self._test(self._receive)) and (left := due - time.perf_counter()) > 0:
-            time.sleep(min(left, IDLE_SLEEP[1]))
-        return asked
+    def _begin(self, parameters: Parameters, now: float) -> None:
+        self._t, self._m, _ = parameters
+        self._delay = float(self._stragglers.delays(self._t)[self._i])
+        if math.isinf(self._delay):
+            self._stage, self.due = SILENT, now
+            return
+        self._stage, self._finished, self._asked = WORKING, 0, False
+        self._computing = self._sleeping = 0.0
+        self._hands.begin(parameters)
+        self._compute(now)
 
-    def say_finished(self, t: int, finished: int) -> AnyArray | None:
-        """Done, or say BYE at the end of the run; return the coefficients (m, finished), if any.
+    def _compute(self, now: float) -> None:
+        """Compute the next subset, and sleep for its share of the delay."""
+        seconds = self._hands.compute(self._finished)
+        self._computing += seconds
+        unit = seconds if self._stragglers.unit == "compute" else 1 / self._hands.load
+        self._computed, self._share = now + seconds, self._delay * unit
+        self.due = self._computed + self._share
 
-        Anything else that comes, STOP or newer parameters, is left to `receive`.
-        """
-        self._listen()
-        stopped = self._test(self._receive) and self._inbox.header[0] == STOP
-        self._outbox.header[:3] = BYE if stopped else FINISHED, t, finished
-        self._post(0)
-        self._wait()
-        while self._inbox.header[0] == REQUEST:
-            self._listening = False
-            self._wait()
-        if self._inbox.header[0] != COEFFICIENTS:
-            return None
-        self._listening = False
-        column: AnyArray = self._inbox.body[: self._m * finished].reshape(self._m, finished)
-        return column
+    def _encode(self, coefficients: AnyArray, now: float) -> None:
+        y, seconds = self._hands.encode(coefficients)
+        self._message = Message(self._t, self._m, y, self._computing, seconds, self._sleeping)
+        self._stage, self.due = READY, now + seconds
 
-    def reply(self, message: Message) -> None:
-        """Send the message; its delay has passed."""
-        self._post(self._pack(message))
+    @property
+    def kept(self) -> dict[str, float]:
+        """Where it is in its work, and when it goes on."""
+        return {
+            "stage": self._stage,
+            "t": self._t,
+            "m": self._m,
+            "finished": self._finished,
+            "asked": self._asked,
+            "computed": self._computed,
+            "share": self._share,
+            "due": self.due,
+        }
+
+    def restore(self, kept: Mapping[str, float]) -> None:
+        """Go on with what was `kept`."""
+        self._stage, self._t, self._m = int(kept["stage"]), int(kept["t"]), int(kept["m"])
+        self._finished, self._asked = int(kept["finished"]), bool(kept["asked"])
+        self._computed, self._share = float(kept["computed"]), float(kept["share"])
+        self.due = float(kept["due"])
+        if self._stage != IDLE:
+            self._delay = float(self._stragglers.delays(self._t)[self._i])
+        self._message = Message(self._t, self._m, np.zeros(0), np.nan, np.nan, np.nan)

@@ -1,27 +1,227 @@
-"""The exchange in one process, on a virtual clock: the protocol of `gcmpi.cluster.mpi`, no waiting.
+"""Notes in one process, on a virtual clock: the protocols of this package, no waiting.
 
-Workers compute for a fixed virtual time and send in no time: who answers when, and so the whole
-training, is exactly reproducible, and a run over many minutes of delays takes seconds. Answers
-that are due at the same time come in random order. Decoding and updates take real seconds.
+Workers compute for a fixed virtual time, and a note travels in no time: who answers when, and so
+the whole training, is exactly reproducible, and a run over many minutes of delays takes seconds.
+What is due at the same time comes in random order. Decoding and updates take real seconds.
 
-Answers that are on their way when an iteration ends are part of the exchange's state, so that a run
-that is resumed has them arrive when they would have.
+The clock moves the worker's half of a protocol (`gcmpi.cluster.whole.Half`) from event to event.
+The numbers of a message are computed when the server reads them: of a late one never, unless it is
+kept. So what is on its way when an iteration ends is a few numbers a worker, and the parameters of
+late answers that are kept; they are part of the exchange's state, and a run that is resumed has it
+arrive when it would have.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gcmpi.arrays import AnyArray
-from gcmpi.cluster.messages import Answering, Replies
-from gcmpi.cluster.stragglers import StragglerModel
+from gcmpi.arrays import AnyArray, Array
+from gcmpi.cluster.messages import (
+    Answer,
+    Coefficients,
+    Message,
+    Note,
+    Parameters,
+    Replies,
+)
+from gcmpi.cluster.partial import PartialWorker
+from gcmpi.cluster.stragglers import StragglerModel, Unit
 from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.whole import Half, MakeServer, WholeServer, WholeWorker
 from gcmpi.cluster.wire import Wire, remembered, restore
 from gcmpi.formats import storage
 from gcmpi.stateful import Arrays, need
+
+UNREAD: AnyArray = np.zeros(0)
+"""In place of numbers that nobody has read yet."""
+
+
+class VirtualWorker(NamedTuple):
+    """A worker on the virtual clock.
+
+    Attributes
+    ----------
+    half
+        What it does when, with messages without numbers.
+    numbers
+        Returns the coded vector of one of its messages, of the message and theta.
+    """
+
+    half: Half
+    numbers: Callable[[Message, AnyArray], AnyArray]
+
+
+def whole_worker(
+    i: int,
+    answer: Callable[[int, int, AnyArray], Message],
+    stragglers: StragglerModel,
+    compute_seconds: float,
+) -> VirtualWorker:
+    """Return worker i, which sends whole answers.
+
+    Parameters
+    ----------
+    answer
+        Returns its message, of (t, m, theta).
+    compute_seconds
+        How long it computes.
+    """
+    half = _Computing(i, stragglers, compute_seconds)
+    return VirtualWorker(half, lambda message, theta: answer(message.t, message.m, theta).y)
+
+
+class _Computing(WholeWorker):
+    """The half of a worker that computes for a fixed time."""
+
+    def __init__(self, i: int, stragglers: StragglerModel, seconds: float) -> None:
+        super().__init__(i, stragglers)
+        self._seconds = seconds
+
+    def take(self, note: Note, now: float) -> None:
+        """Take a note; answer parameters after the computation and the delay."""
+        wanted = super().take(note, now)
+        if isinstance(wanted, Parameters):
+            message = Message(wanted.t, wanted.m, UNREAD, self._seconds, 0.0)
+            self.computed(message, now + self._seconds)
+
+
+def partial_worker(
+    i: int,
+    load: int,
+    message: Callable[[int, AnyArray, AnyArray], AnyArray],
+    stragglers: StragglerModel,
+    compute_seconds: float,
+) -> VirtualWorker:
+    """Return worker i, which computes one subset gradient after the other.
+
+    Parameters
+    ----------
+    load
+        How many subsets it holds.
+    message
+        Returns its coded vector, of (t, theta, coefficients).
+    compute_seconds
+        How long it computes all of its subsets.
+    """
+    hands = _Hands(load, compute_seconds)
+    half = PartialWorker(i, stragglers, hands)
+    return VirtualWorker(half, lambda sent, theta: message(sent.t, theta, hands.coefficients))
+
+
+class _Hands:
+    """Computations that take their time, and happen when a message is read."""
+
+    def __init__(self, load: int, seconds: float) -> None:
+        self.load, self._seconds, self.coefficients = load, seconds, UNREAD
+
+    def begin(self, parameters: Parameters) -> None:
+        """Do nothing."""
+
+    def compute(self, position: int) -> float:
+        """Return how long a subset takes."""
+        return self._seconds / self.load
+
+    def encode(self, coefficients: AnyArray) -> tuple[AnyArray, float]:
+        """Keep the coefficients, in no time."""
+        self.coefficients = coefficients
+        return UNREAD, 0.0
+
+
+class VirtualMailbox:
+    """The server's mailbox, with all workers behind it.
+
+    Parameters
+    ----------
+    workers
+        Worker 0 to n - 1.
+    wires
+        How their coded vectors travel, by m, one each: a wire may remember what it left out.
+
+    Attributes
+    ----------
+    thetas
+        The parameters of each iteration whose messages may still be read.
+    """
+
+    def __init__(
+        self, workers: Sequence[VirtualWorker], wires: Sequence[Mapping[int, Wire]]
+    ) -> None:
+        self.now = 0.0
+        self._wires, self._numbers = wires, [worker.numbers for worker in workers]
+        self._halves = [worker.half for worker in workers]
+        self._sent = {m: np.zeros(w.elements, storage(w.dtype)) for m, w in wires[0].items()}
+        self._due = np.full(len(workers), math.inf)
+        self._order = np.arange(len(workers))
+        self.thetas: dict[int, AnyArray] = {}
+
+    def begin(self, t: int) -> None:
+        """Draw the order in which notes of iteration t come that are due at the same time."""
+        self._order = np.random.default_rng(t).permutation(len(self._halves))
+
+    def post(self, i: int, note: Note) -> bool:
+        """Give worker i a note at once."""
+        if isinstance(note, Parameters) and note.t not in self.thetas:
+            self.thetas[note.t] = note.theta.copy()
+        self._halves[i].take(note, self.now)
+        self._due[i] = self._halves[i].due
+        return True
+
+    def wait(self, seconds: float) -> list[tuple[int, Note]]:
+        """Jump to what is due next, or so long if nothing is due by then; in no time nothing is."""
+        if seconds <= 0:
+            return []
+        i = int(self._order[self._due[self._order].argmin()])
+        due = float(self._due[i])
+        if due > self.now + seconds:
+            self.now += seconds
+            return []
+        self.now = max(self.now, due)
+        note = self._halves[i].wake(self.now)
+        self._due[i] = self._halves[i].due
+        if note is None:
+            return []
+        return [(i, self._arrived(i, note) if isinstance(note, Message) else note)]
+
+    def size(self, note: Note) -> int:
+        """Return how many bytes a note to a worker takes; headers take none."""
+        if isinstance(note, Parameters):
+            return note.theta.nbytes
+        return note.column.nbytes if isinstance(note, Coefficients) else 0
+
+    @property
+    def kept(self) -> dict[str, AnyArray]:
+        """The clock, and what each worker remembers from event to event."""
+        found = [half.kept for half in self._halves]
+        return {
+            "now": np.array(self.now),
+            **{name: np.array([kept[name] for kept in found]) for name in found[0]},
+        }
+
+    def restore(self, arrays: Arrays) -> None:
+        """Go on with what was `kept`."""
+        names = tuple(self._halves[0].kept)
+        need(arrays, ("now", *names), "the exchange on a virtual clock")
+        self.now = float(arrays["now"])
+        for i, half in enumerate(self._halves):
+            half.restore({name: arrays[name][i].item() for name in names})
+            self._due[i] = half.due
+
+    def _arrived(self, i: int, message: Message) -> Answer:
+        """Return a message as the server sees it."""
+        seconds = (message.compute_seconds, message.encode_seconds, message.delay_seconds)
+        nbytes = self._sent[message.m].nbytes
+
+        def read(out: AnyArray) -> None:
+            wire, sent = self._wires[i][message.m], self._sent[message.m]
+            y = self._numbers[i](message, self.thetas[message.t])
+            scale = wire.pack(y, message.t, i, sent)
+            wire.unpack(sent, scale, message.t, i, out)
+
+        return Answer(message.t, message.m, nbytes, seconds, read)
 
 
 class SimulatedExchange:
@@ -31,120 +231,81 @@ class SimulatedExchange:
     ----------
     workers
         Worker 0 to n - 1.
-    stragglers
-        Their delays.
     wires
-        How their coded vectors travel, by m, one each: a wire may remember what it left out.
-    compute_seconds
-        Virtual seconds that a worker computes.
+        How their coded vectors travel, by m, one each.
+    dtype
+        The type of the parameters.
+    server
+        Makes the server's half of the protocol.
     """
 
     def __init__(
         self,
-        workers: Sequence[Answering],
-        stragglers: StragglerModel,
+        workers: Sequence[VirtualWorker],
         wires: Sequence[Mapping[int, Wire]],
-        compute_seconds: float = 0.01,
+        dtype: Any,
+        server: MakeServer = WholeServer,
     ) -> None:
-        self.n = len(workers)
-        self._workers, self._stragglers = workers, stragglers
-        self._compute_seconds = compute_seconds
-        problem = workers[0].problem
-        self._wires = wires
+        self._mailbox = VirtualMailbox(workers, wires)
+        self._server = server(self._mailbox, len(workers), wires[0], dtype)
         self._by_owner = {f"worker{i}": by_m for i, by_m in enumerate(wires)}
-        self._sent = {m: np.zeros(w.elements, storage(w.dtype)) for m, w in wires[0].items()}
-        self._Y = {m: np.zeros((self.n, w.length), problem.dtype) for m, w in wires[0].items()}
-        self._parameter_bytes = problem.d * problem.dtype.itemsize
-        self._now = 0.0
-        # what each worker owes: an iteration (-1: nothing), when its answer will be there, and
-        # when that iteration began and with which m
-        self._owes = np.full(self.n, -1)
-        self._due = np.full(self.n, math.inf)
-        self._began = np.zeros(self.n)
-        self._m = np.zeros(self.n, dtype=np.int64)
 
     @property
     def state(self) -> Arrays:
         """The virtual clock, what each worker owes, and what compression left out."""
-        owed = {name: getattr(self, f"_{name}").copy() for name in ("owes", "due", "began", "m")}
-        return {"now": np.array(self._now), **owed, **remembered(self._by_owner)}
+        owes, began = self._server.debts
+        mine = {"owes": owes, "began": began}
+        if self._server.keep_late:
+            thetas = self._mailbox.thetas
+            mine |= {"thetas_of": np.array(list(thetas), np.int64)}
+            mine |= {"thetas": np.array(list(thetas.values()))}
+        return {**self._mailbox.kept, **mine, **remembered(self._by_owner)}
 
     @state.setter
     def state(self, arrays: Arrays) -> None:
-        need(arrays, ("now", "owes", "due", "began", "m"), "the exchange on a virtual clock")
-        self._now = float(arrays["now"])
-        for name in ("owes", "due", "began", "m"):
-            setattr(self, f"_{name}", arrays[name].copy())
+        need(arrays, ("owes", "began"), "the exchange on a virtual clock")
+        self._mailbox.restore(arrays)
+        self._server.debts = arrays["owes"], arrays["began"]
+        self._mailbox.thetas.clear()
+        if self._server.keep_late:
+            need(arrays, ("thetas_of", "thetas"), "the exchange on a virtual clock")
+            of = map(int, arrays["thetas_of"])
+            self._mailbox.thetas.update(zip(of, arrays["thetas"], strict=True))
         restore(self._by_owner, arrays)
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
-        """Do one iteration; the same contract as `gcmpi.cluster.mpi.MpiExchange.exchange`.
+        """Do one iteration; the contract of `gcmpi.cluster.mpi.MpiExchange.exchange`.
 
         An iteration that is given up leaves no trace: it may be done again.
         """
         before = self.state
         try:
-            return self._exchange(t, m, theta, rule)
+            self._mailbox.begin(t)
+            replies = self._server.exchange(t, m, theta, rule)
         except BaseException:
             self.state = before
             raise
+        self._forget()
+        return replies
 
-    def _exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
-        n = self.n
-        survivors = np.zeros(n, dtype=bool)
-        arrival, compute, encode, delay = (np.full(n, np.nan) for _ in range(4))
-        late: list[tuple[int, int, float]] = []
-        start = self._now
-        delays = self._delays(t)
-        order = np.random.default_rng(t).permutation(n)
-        idle = self._owes < 0
-        self._dispatch(np.flatnonzero(idle), t, m, start, delays)
-        sent = int(np.count_nonzero(idle))
-        bytes_up = 0
-        while True:
-            left = rule.remaining(survivors, self._now - start)
-            i = int(order[self._due[order].argmin()])
-            if left <= 0 or (math.isinf(left) and math.isinf(self._due[i])):
-                break
-            if self._due[i] > self._now + left:
-                self._now += left
-                continue
-            self._now = max(self._now, float(self._due[i]))
-            iteration, began = int(self._owes[i]), float(self._began[i])
-            self._owes[i], self._due[i] = -1, math.inf
-            bytes_up += self._sent[int(self._m[i])].nbytes
-            if iteration == t:
-                message = self._workers[i].answer(t, m, theta)
-                wire = self._wires[i][m]
-                scale = wire.pack(message.y, t, i, self._sent[m])
-                wire.unpack(self._sent[m], scale, t, i, self._Y[m][i])
-                survivors[i] = True
-                arrival[i] = self._now - start
-                compute[i], encode[i], delay[i] = self._compute_seconds, 0.0, delays[i]
-            else:
-                late.append((iteration, i, self._now - began))
-                self._dispatch(np.array([i]), t, m, start, delays)
-                sent += 1
-        return Replies(
-            self._Y[m],
-            survivors,
-            arrival,
-            compute,
-            encode,
-            delay,
-            self._now - start,
-            late,
-            bytes_up,
-            sent * self._parameter_bytes,
-        )
+    def _forget(self) -> None:
+        """Forget parameters that no message will be computed with."""
+        thetas = self._mailbox.thetas
+        owed = set(self._server.debts[0].tolist()) if self._server.keep_late else set()
+        for t in thetas.keys() - owed:
+            del thetas[t]
 
-    def _delays(self, t: int) -> AnyArray:
-        """Return the delays of iteration t in seconds, infinite for silent workers, shape (n,)."""
-        unit = self._compute_seconds if self._stragglers.unit == "compute" else 1.0
-        return self._stragglers.delays(t) * unit
 
-    def _dispatch(self, workers: AnyArray, t: int, m: int, began: float, delays: AnyArray) -> None:
-        """Give theta to idle workers; silent ones stay idle until the next iteration."""
-        answering = workers[np.isfinite(delays[workers])]
-        self._owes[answering], self._began[answering], self._m[answering] = t, began, m
-        self._due[answering] = self._now + self._compute_seconds + delays[answering]
+class LastDelays:
+    """A straggler model that is asked by one worker after the other: it computes each row once."""
+
+    def __init__(self, model: StragglerModel) -> None:
+        self._model, self._t, self._row = model, -1, np.zeros(0)
+        self.unit: Unit = model.unit
+        self.odds: Array | None = model.odds
+
+    def delays(self, t: int) -> Array:
+        """Return the delays of iteration t, shape (n,)."""
+        if t != self._t:
+            self._t, self._row = t, self._model.delays(t)
+        return self._row

@@ -51,7 +51,7 @@ class StopRule(Protocol):
         ...
 
 
-def _until(seconds: float, elapsed: float) -> float:
+def until(seconds: float, elapsed: float) -> float:
     """Return the time left until `seconds`; zero also when only rounding is left."""
     left = seconds - elapsed
     return left if left > 1e-9 else 0.0
@@ -285,7 +285,7 @@ class Deadline(_Rule):
         """Return the time left, or infinity while it is over with too few answers."""
         if answered.all():
             return 0.0
-        left = _until(self.seconds, elapsed)
+        left = until(self.seconds, elapsed)
         return math.inf if not left and np.count_nonzero(answered) < self.at_least else left
 
 
@@ -337,7 +337,7 @@ class AutoDeadline:
         """Return the time left, or infinity while it is over with too few answers."""
         if answered.all():
             return 0.0
-        left = _until(self._seconds, elapsed)
+        left = until(self._seconds, elapsed)
         return math.inf if not left and np.count_nonzero(answered) < self._needed else left
 
     def observe(self, seconds: Array) -> None:

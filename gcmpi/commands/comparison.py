@@ -12,7 +12,8 @@ from gcmpi.arrays import Array
 from gcmpi.records.figures import Figures
 
 COLUMNS = (
-    "load", "kilobytes_up", "iteration_ms", "gradient_error", "accuracy", "seconds_to_target",
+    "load", "kilobytes_up", "iteration_ms", "gradient_error", "accuracy", "iterations_to_target",
+    "bytes_to_target", "seconds_to_target",
 )  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def table(runs: Sequence[tuple[str, int, Figures]], names: Sequence[str]) -> str
     width = max(map(len, names))
     lines = [
         f"# {'':<{width}}  seeds    load   up [kB]  iteration [ms]  gradient error  accuracy  "
-        "to target [s]  ratio to the first (95%)"
+        "to target: iterations  up [MB]      [s]  ratio to the first (95%)"
     ]
     for name in names:
         results = by_name[name]
@@ -75,14 +76,21 @@ def table(runs: Sequence[tuple[str, int, Figures]], names: Sequence[str]) -> str
             key: float(np.median([getattr(run, key) for run in results.values()]))
             for key in COLUMNS
         }
-        to_target = "-"  # there is no target
-        if not math.isnan(middle["seconds_to_target"]):
-            to_target = f"{middle['seconds_to_target']:.2f}"
+        to_target = (
+            _known(middle["iterations_to_target"], 21, 0)
+            + _known(middle["bytes_to_target"] / 1e6, 9, 1)
+            + _known(middle["seconds_to_target"], 9, 2)
+        )
         lines.append(
             f"  {name:<{width}} {len(results):6d} {middle['load']:7.3f} "
             f"{middle['kilobytes_up']:9.1f} {middle['iteration_ms']:15.1f} "
             f"{middle['gradient_error']:15.4f} {middle['accuracy']:9.4f} "
-            f"{to_target:>14}  "
-            + (paired_ratio(seconds, reference) if common else "no common seed")
+            f"{to_target}  " + (paired_ratio(seconds, reference) if common else "no common seed")
         )
     return "\n".join(lines)
+
+
+def _known(value: float, width: int, digits: int) -> str:
+    """Return a column of what it took to the target; - where there is none."""
+    text = "-" if math.isnan(value) else "never" if math.isinf(value) else f"{value:.{digits}f}"
+    return f"{text:>{width}}"

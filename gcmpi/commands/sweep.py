@@ -10,8 +10,15 @@ The file names what is compared and how often::
     [runs.baseline]
     encoding = "stacked"
 
-At the end it prints one table: load, bytes, times, gradient error, accuracy, time to the target
-accuracy, and its ratio to the first competitor's, paired by seed.
+    [conditions.calm]                # if given: every competitor runs under each of them
+    stragglers = "none"
+    [conditions.rough]
+    only = ["coded*"]                # or under some: names, with * for anything
+    stragglers = "bernoulli:q=0.2"
+
+A condition's settings go before a competitor's own. At the end there is a table, one for each
+condition: load, bytes, times, gradient error, accuracy, what it took to the target, and the ratio
+of the time to the first competitor's, paired by seed.
 
 All competitors run on the same seeds, and so on the same data, initial parameters and straggler
 trace; within a seed their order is shuffled. A run whose file is complete is not run again, unless
@@ -30,7 +37,9 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,18 +69,32 @@ The file names what is compared and how often:
     [runs.baseline]
     encoding = "stacked"
 
+With [conditions.NAME] tables of settings every competitor runs under each of them, or under
+those whose list `only` has its name (* stands for anything).
+
 All competitors run on the same seeds. A run whose file is complete is not run again, unless
-a part of your own has changed since. At the end one table compares them, paired by seed."""
+a part of your own has changed since. At the end one table, or one for each condition, compares
+them, paired by seed."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: a competitor with a seed."""
+    """One run of a sweep: a competitor with a seed.
+
+    Attributes
+    ----------
+    name
+        The competitor, and behind a - its condition.
+    condition
+        Empty where a sweep has none.
+    """
 
     name: str
     experiment: Experiment
     ranks: int
     output: Path
+    condition: str = ""
+    simulated: bool = False
 
     @property
     def complete(self) -> bool:
@@ -88,7 +111,8 @@ class Job:
         except ValueError:
             return False
         current = not file.changed(self.experiment.own)
-        return same and current and file.status == "complete"
+        clock = file.simulated == self.simulated
+        return same and current and clock and file.status == "complete"
 
     @property
     def figures(self) -> Figures:
@@ -107,12 +131,12 @@ class Job:
         """Return the command line; {ranks} in the launcher is replaced."""
         changed = tomllib.loads("".join(self.experiment.differences))
         settings = [f"--set={name}={value}" for name, value in changed.items()]
-        start = shlex.split(launcher.format(ranks=self.ranks))
+        start = [] if self.simulated else shlex.split(launcher.format(ranks=self.ranks))
         train = [sys.executable, "-m", "gcmpi.train", "--overwrite", f"--output={self.output}"]
-        return [*start, *train, *settings]
+        return [*start, *train, *(["--simulate", "--share"] if self.simulated else []), *settings]
 
 
-def read_sweep(path: Path, directory: Path) -> list[Job]:
+def read_sweep(path: Path, directory: Path, *, simulated: bool = False) -> list[Job]:
     """Return the runs of a sweep file, in the order to run them.
 
     Raises
@@ -124,51 +148,106 @@ def read_sweep(path: Path, directory: Path) -> list[Job]:
         settings: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read sweep {path}: {words(error, path)}") from error
-    unknown = settings.keys() - {"repetitions", "common", "runs"}
+    unknown = settings.keys() - {"repetitions", "common", "conditions", "runs"}
     if unknown or not settings.get("runs"):
         wrong = f"not {sorted(unknown)[0]!r}" if unknown else "and needs at least one [runs.NAME]"
-        raise ValueError(f"sweep {path} has repetitions, [common] and [runs.NAME] tables, {wrong}")
-    repetitions, common = settings.get("repetitions", 1), settings.get("common", {})
+        raise ValueError(
+            f"sweep {path} has repetitions, [common], [conditions.NAME] and [runs.NAME] tables, "
+            f"{wrong}"
+        )
+    repetitions = settings.get("repetitions", 1)
     if not isinstance(repetitions, int) or repetitions < 1:
         raise ValueError(f"sweep {path}: repetitions must be at least 1, not {repetitions}")
-    return list(_jobs(settings["runs"], common, repetitions, directory))
+    return list(_jobs(settings, repetitions, directory, simulated))
 
 
 def _jobs(
-    runs: dict[str, dict[str, Any]], common: dict[str, Any], repetitions: int, directory: Path
+    settings: dict[str, Any], repetitions: int, directory: Path, simulated: bool
 ) -> Iterator[Job]:
     from gcmpi import seeds
     from gcmpi.experiments.run import assignment_matrix
 
-    experiments, ranks = {}, {}
-    for name, own in runs.items():
+    competitors: dict[str, tuple[Experiment, int, str]] = {}
+    for name, condition, layers in _combinations(settings):
         try:
-            experiments[name] = _experiment(name, common, own)
-            ranks[name] = assignment_matrix(experiments[name]).shape[1] + 1
+            experiment = _experiment(name, layers)
+            ranks = assignment_matrix(experiment).shape[1] + 1
         except ValueError as error:
             raise ValueError(f"run {name}: {error}") from error
+        competitors[name] = experiment, ranks, condition
     for seed in range(repetitions):
-        order = list(runs)
+        order = list(competitors)
         seeds.generator(seed, seeds.MONTE_CARLO).shuffle(order)
         for name in order:
-            experiment = experiments[name].change({"seed": seed})
+            experiment, ranks, condition = competitors[name]
+            experiment = experiment.change({"seed": seed})
             file = directory / f"{name}-{experiment.digest}-s{seed}.h5"
-            yield Job(name, experiment, ranks[name], file)
+            yield Job(name, experiment, ranks, file, condition, simulated)
 
 
-def _experiment(name: str, common: dict[str, Any], own: Any) -> Experiment:
+def _combinations(settings: dict[str, Any]) -> Iterator[tuple[str, str, list[Any]]]:
+    """Yield name, condition, and the settings that follow on each other, of every competitor."""
+    common, runs = settings.get("common", {}), settings["runs"]
+    conditions = settings.get("conditions")
+    if conditions is None:
+        yield from ((name, "", [common, own]) for name, own in runs.items())
+        return
+    for condition, given in conditions.items():
+        if not isinstance(given, dict) or "/" in condition:
+            raise ValueError(
+                f"condition {condition}: a condition is a table [conditions.NAME] of settings, "
+                "NAME without a slash"
+            )
+        patterns = given.get("only", ["*"])
+        if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
+            raise ValueError(f"condition {condition}: only is a list of names, not {patterns!r}")
+        shared = {key: value for key, value in given.items() if key != "only"}
+        chosen = [name for name in runs if any(fnmatchcase(name, p) for p in patterns)]
+        if not chosen:
+            raise ValueError(
+                f"condition {condition}: only = {patterns} is none of {', '.join(runs)}"
+            )
+        for name in chosen:
+            yield f"{name}-{condition}", condition, [common, shared, runs[name]]
+
+
+def _experiment(name: str, layers: list[Any]) -> Experiment:
     """Return what a competitor runs, with any seed."""
     from gcmpi.experiments.experiment import Experiment
 
-    if not isinstance(own, dict) or "/" in name:
+    if not all(isinstance(layer, dict) for layer in layers) or "/" in name:
         raise ValueError("a run is a table [runs.NAME] of settings, NAME without a slash")
-    if "seed" in {**common, **own}:
+    if any("seed" in layer for layer in layers):
         raise ValueError("seed is 0, 1, .. up to repetitions - 1: leave it out")
-    return Experiment().change(common).change(own)
+    experiment = Experiment()
+    for layer in layers:
+        experiment = experiment.change(layer)
+    return experiment
 
 
-def run_sweep(jobs: list[Job], launcher: str) -> int:
+def chosen(jobs: list[Job], patterns: list[str], seeds: int | None) -> list[Job]:
+    """Return the runs whose names fit one of the patterns, of the first seeds.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    some = [job for job in jobs if any(fnmatchcase(job.name, p) for p in patterns)]
+    some = [job for job in some if seeds is None or job.experiment.seed < seeds]
+    if not some:
+        names = ", ".join(dict.fromkeys(job.name for job in jobs))
+        raise ValueError(f"--only {' '.join(patterns)} leaves no run; the runs are {names}")
+    return some
+
+
+def run_sweep(jobs: list[Job], launcher: str, side_by_side: int = 1) -> int:
     """Run what is not complete yet, printing a line a run; returns how many runs failed.
+
+    Parameters
+    ----------
+    side_by_side
+        How many runs go on at the same time.
 
     Raises
     ------
@@ -179,28 +258,44 @@ def run_sweep(jobs: list[Job], launcher: str) -> int:
     """
     waiting = [job for job in jobs if not job.complete]
     print(f"{len(jobs) - len(waiting)} done, {len(waiting)} to run", flush=True)
-    failed, began = 0, time.monotonic()
-    for number, job in enumerate(waiting, 1):
+    failed, began, stop = 0, time.monotonic(), False
+
+    def run(job: Job) -> tuple[Job, float, subprocess.CompletedProcess[str] | None]:
         started = time.monotonic()
+        if stop:
+            return job, 0.0, None
         job.output.parent.mkdir(parents=True, exist_ok=True)
         done = _start(job.command(launcher))
-        now = time.monotonic()
-        log = job.output.with_suffix(".log")
-        if done.returncode == 0:
-            log.unlink(missing_ok=True)
-            outcome = "ok"
-        else:
-            log.write_text(done.stdout + done.stderr, encoding="utf-8")
-            outcome, failed = f"FAILED with exit status {done.returncode}, see {log}", failed + 1
-        progress = left(began, now, number, len(waiting), " done, ")
-        print(
-            f"{progress:<28} {job.name:<24} seed {job.experiment.seed:<4d} "
-            f"{now - started:7.1f} s  {outcome}",
-            flush=True,
-        )
-        if done.returncode == INTERRUPTED:
-            break
+        return job, time.monotonic() - started, done
+
+    with ThreadPoolExecutor(side_by_side) as pool:
+        try:
+            runs = [pool.submit(run, job) for job in waiting]
+            for number, over in enumerate(as_completed(runs), 1):
+                job, seconds, done = over.result()
+                if done is None:
+                    continue
+                failed += done.returncode != 0
+                progress = left(began, time.monotonic(), number, len(waiting), " done, ")
+                print(
+                    f"{progress:<28} {job.name:<24} seed {job.experiment.seed:<4d} "
+                    f"{seconds:7.1f} s  {_outcome(job, done)}",
+                    flush=True,
+                )
+                stop = stop or done.returncode == INTERRUPTED
+        finally:
+            stop = True
     return failed
+
+
+def _outcome(job: Job, done: subprocess.CompletedProcess[str]) -> str:
+    """Return how a run ended; what a failed one printed is kept beside its file."""
+    log = job.output.with_suffix(".log")
+    if done.returncode == 0:
+        log.unlink(missing_ok=True)
+        return "ok"
+    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    return f"FAILED with exit status {done.returncode}, see {log}"
 
 
 def _start(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -228,6 +323,10 @@ def parser() -> parsing.Parser:
                 "{prog} jobs/figure6.toml --launcher 'srun -n {{ranks}}'",
                 "started by another launcher",
             ),
+            (
+                "{prog} jobs/memory.toml --simulate --jobs 2",
+                "without MPI, two runs at a time",
+            ),
         ),
         exits=EXITS,
         usage="%(prog)s FILE [OPTIONS]",
@@ -235,14 +334,36 @@ def parser() -> parsing.Parser:
     what, how = p.add_argument_group("the sweep"), p.add_argument_group("how it runs")
     what.add_argument("sweep", metavar="FILE", type=Path, help="TOML: what to compare")
     what.add_argument(
-        "--output", metavar="DIR", type=Path, help="where run files go; runs/<name of FILE>"
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="where run files go; runs/<name of FILE>, with -simulated behind it if so",
     )
+    what.add_argument(
+        "--only",
+        metavar="NAME",
+        action="append",
+        help="these runs only; * stands for anything, may be repeated",
+    )
+    what.add_argument("--seeds", metavar="COUNT", type=int, help="the first seeds only")
     what.add_argument("--list", action="store_true", help="show the runs and exit")
     how.add_argument(
         "--launcher",
         default="mpirun -n {ranks}",
         metavar="COMMAND",
         help="how to start {ranks} ranks (default: %(default)s)",
+    )
+    how.add_argument(
+        "--simulate",
+        action="store_true",
+        help="no MPI: each run in one process, on a virtual clock",
+    )
+    how.add_argument(
+        "--jobs",
+        metavar="COUNT",
+        type=int,
+        default=1,
+        help="how many runs go on side by side (default: %(default)s)",
     )
     parsing.add_traceback(how)
     return p
@@ -256,30 +377,58 @@ def check(jobs: list[Job]) -> None:
     ValueError, MemoryError
         If a competitor cannot be built.
     """
+    from gcmpi import seeds
     from gcmpi.experiments.run import assignment_matrix, build
+    from gcmpi.learning import Dataset, load
 
+    loaded: dict[tuple[str, int], Dataset] = {}
     for experiment in {job.name: job.experiment for job in jobs if not job.complete}.values():
+        data = experiment.dataset, experiment.seed
         try:
-            build(experiment, assignment_matrix(experiment))
+            if data not in loaded:
+                loaded[data] = load(data[0], seeds.generator(data[1], seeds.DATA))
+            build(experiment, assignment_matrix(experiment), dataset=loaded[data])
         except ValueError as error:
             raise ValueError(f"{experiment.label}: {error}") from error
         except MemoryError as error:
             raise MemoryError(f"{experiment.label}: {error}") from error
 
 
-def compare(jobs: list[Job], names: list[str]) -> str:
-    """Return the table of the runs that are complete, and where their files are."""
+def compare(jobs: list[Job]) -> str:
+    """Return a table for each condition, of complete runs, and where their files are.
+
+    Parameters
+    ----------
+    jobs
+        All runs, in the order of the file; those that are not complete have no figures.
+    """
     from gcmpi.commands import comparison
 
-    runs = [(job.name, job.experiment.seed, job.figures) for job in jobs]
-    table = comparison.table(runs, names)
-    return (
-        f"{table}\n"
-        "# medians over the seeds; up: received by the server in an iteration; load: the part of "
-        "the data\n# that the busiest worker holds; to target: training time until the target "
-        f"accuracy, paired\n# by seed with {names[0]}, the first; never: the target was not "
-        f"reached. Run files in {jobs[0].output.parent}"
+    lines = []
+    for condition in dict.fromkeys(job.condition for job in jobs):
+        some = [job for job in jobs if job.condition == condition]
+        names = list(dict.fromkeys(job.name for job in some))
+        runs = [(job.name, job.experiment.seed, job.figures) for job in some if job.complete]
+        if runs:
+            lines += [f"# {condition}"] if condition else []
+            lines.append(comparison.table(runs, names))
+    return "\n".join(
+        [
+            *lines,
+            "# medians over the seeds; up: received by the server in an iteration; load: the part "
+            "of the data\n# that the busiest worker holds; to target: iterations, megabytes that "
+            "the server received and\n# training time until the target; the ratio is of the time, "
+            "paired by seed with the first, in\n# front of its 95% interval; never: the target was "
+            f"not reached. Run files in {jobs[0].output.parent}",
+        ]
     )
+
+
+def in_order(path: Path, jobs: list[Job]) -> list[Job]:
+    """Return the runs in the order of the file."""
+    settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    names = [name for name, _, _ in _combinations(settings)]
+    return sorted(jobs, key=lambda job: names.index(job.name))
 
 
 def sweep(options: argparse.Namespace) -> int:
@@ -292,17 +441,24 @@ def sweep(options: argparse.Namespace) -> int:
     """
     if not options.list:
         parsing.announce(f"sweep {options.sweep}")
-    jobs = read_sweep(options.sweep, options.output or Path("runs") / options.sweep.stem)
+    for name in ("jobs", "seeds"):
+        count = getattr(options, name)
+        if count is not None and count < 1:
+            raise ValueError(f"--{name} must be at least 1, not {count}")
+    folder = options.sweep.stem + ("-simulated" if options.simulate else "")
+    directory = options.output or Path("runs") / folder
+    jobs = read_sweep(options.sweep, directory, simulated=options.simulate)
+    jobs = chosen(jobs, options.only or ["*"], options.seeds)
     if options.list:
         for job in jobs:
             state = "done" if job.complete else "to run"
-            print(f"{state:<7} {job.name:<24} {job.ranks:4d} ranks  {job.output}")
+            ranks = "simulated" if job.simulated else f"{job.ranks:4d} ranks"
+            print(f"{state:<7} {job.name:<24} {ranks}  {job.output}")
         return COMPLETE
     check(jobs)
-    failed = run_sweep(jobs, options.launcher)
-    if complete := [job for job in jobs if job.complete]:
-        in_file = tomllib.loads(options.sweep.read_text(encoding="utf-8"))["runs"]
-        print(compare(complete, list(in_file)))
+    failed = run_sweep(jobs, options.launcher, options.jobs)
+    if any(job.complete for job in jobs):
+        print(compare(in_order(options.sweep, jobs)))
     return FAILED if failed else COMPLETE
 
 

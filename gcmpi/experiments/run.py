@@ -7,17 +7,23 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from gcmpi import environment, seeds
 from gcmpi.arrays import AnyArray, Array, IntArray
+from gcmpi.cluster.partial import PartialServer
 from gcmpi.cluster.stragglers import StragglerModel
-from gcmpi.cluster.virtual import SimulatedExchange
-from gcmpi.cluster.virtual_partial import SimulatedPartialExchange
+from gcmpi.cluster.virtual import (
+    LastDelays,
+    SimulatedExchange,
+    partial_worker,
+    whole_worker,
+)
 from gcmpi.cluster.waiting import StopRule
+from gcmpi.cluster.whole import MakeServer, WholeServer
 from gcmpi.cluster.wire import Wire
 from gcmpi.codes.code import message_length
 from gcmpi.codes.decoders import always, decoder, decoder_of, ridge_of
@@ -25,6 +31,7 @@ from gcmpi.codes.decoders.least_squares import Decoder
 from gcmpi.codes.encodings.search import store
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
+from gcmpi.codes.in_turn import InTurn
 from gcmpi.codes.placement import consecutive, place
 from gcmpi.codes.relabelling import ByOriginal
 from gcmpi.experiments.experiment import Experiment
@@ -32,7 +39,7 @@ from gcmpi.formats import NOISE_POWER, storage
 from gcmpi.importing import blame
 from gcmpi.learning import Dataset, Problem, datasets, in_memory, load
 from gcmpi.learning.batches import Sampling
-from gcmpi.learning.gradients import check
+from gcmpi.learning.gradients import Pool, check, gradients
 from gcmpi.learning.optimizers import Optimizer
 from gcmpi.learning.optimum import optimum
 from gcmpi.learning.problem import complete
@@ -201,21 +208,44 @@ class Run:
         for i in range(n):
             yield shard(self.dataset, self.shared.codes.subsets(i), k)
 
-    def simulate(self, compute_seconds: float = 0.01) -> Exchange:
-        """Return the exchange on a virtual clock, all workers in this process."""
+    def simulate(self, compute_seconds: float = 0.01, *, share: bool = False) -> Exchange:
+        """Return the exchange on a virtual clock, all workers in this process.
+
+        Parameters
+        ----------
+        share
+            Compute the gradient of a subset once for all workers that hold it: the same up to
+            rounding, with the work of one copy of the data. Not where workers answer in parts.
+        """
         s = self.shared
         wires = [copy.deepcopy(s.wires) for _ in range(self.A.shape[1])]
+        timing = LastDelays(s.stragglers), compute_seconds
+        shards = enumerate(self.shards())
         if s.codes.partial:
-            parts = [
-                PartWorker(i, s.problem, rows, s.codes.m, s.sampling)
-                for i, rows in enumerate(self.shards())
-            ]
-            return SimulatedPartialExchange(parts, s.codes, s.stragglers, wires, compute_seconds)
-        workers = [
-            Worker(i, s.problem, rows, s.schemes, s.sampling)
-            for i, rows in enumerate(self.shards())
-        ]
-        return SimulatedExchange(workers, s.stragglers, wires, compute_seconds)
+            parts = [PartWorker(i, s.problem, rows, s.codes.m, s.sampling) for i, rows in shards]
+            workers = [partial_worker(p.i, p.load, p.message, *timing) for p in parts]
+        else:
+            pool = self._pool() if share else None
+            wholes = [Worker(i, s.problem, rows, s.schemes, s.sampling, pool) for i, rows in shards]
+            workers = [whole_worker(w.i, w.answer, *timing) for w in wholes]
+        return SimulatedExchange(workers, wires, s.problem.dtype, self.server)
+
+    @property
+    def server(self) -> MakeServer:
+        """What makes the server's half of the protocol."""
+        codes = self.shared.codes
+        if not codes.partial:
+            return partial(WholeServer, keep_late=self.experiment.late == "remember")
+        loads = codes.A.sum(axis=0, dtype=np.intp)
+        return partial(PartialServer, loads=loads, columns=codes.columns)
+
+    def _pool(self) -> Pool:
+        """Return the gradients that all workers of this process share."""
+        s, data, k = self.shared, self.dataset, self.A.shape[0]
+        sizes = [rows.stop - rows.start for rows in datasets.partition(len(data.X), k)]
+        scale = 1 / len(data.X)
+        everything = gradients(s.problem, data.X, data.y, sizes, range(k), scale, s.sampling)
+        return Pool(everything, s.problem)
 
 
 def assignment_matrix(experiment: Experiment) -> AnyArray:
@@ -263,12 +293,27 @@ def build(
         raise ValueError(
             f"--switch {e.switch} chooses among m = 1 to --m: give --m 2 or more, not {e.m}"
         )
+    if e.late == "remember" and not e.remembers:
+        raise ValueError(
+            "--late remember feeds late answers to the server's memory: give --memory 1"
+        )
+    if e.parts == "in-turn" and (not e.remembers or _switched(e)):
+        instead = "--switch never" if e.remembers else "--memory 1"
+        raise ValueError(
+            "--parts in-turn leaves out all parts of a message but one, which the server must "
+            f"remember, with one m: give {instead}"
+        )
     columns = earlier.placement if earlier else _placement(e, A, stragglers.odds, hosts)
     ensembles = {m: _codes(e, A, m, stragglers, columns) for m in _every_m(e)}
     if len(ensembles) > 1 and ensembles[e.m].partial:
         raise ValueError(
             f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
             "made of what workers have finished, with the m of --m"
+        )
+    if e.late == "remember" and ensembles[e.m].partial:
+        raise ValueError(
+            f"--late remember is for whole answers: of {e.encoding} the server asks for messages "
+            "only while it waits for them; give --late drop"
         )
     WAITING.build(e.specs["wait"]).begin(ensembles[e.m].at(0))
     OPTIMIZERS.build(e.specs["optimizer"])
@@ -428,7 +473,7 @@ def _codes(
 ) -> Ensemble:
     """Return the codes of one m, if there are any and the decoder serves them."""
     try:
-        codes = Ensemble(
+        codes = (InTurn if e.parts == "in-turn" else Ensemble)(
             A,
             m,
             e.specs["encoding"],
@@ -456,6 +501,8 @@ def _what_changes(e: Experiment, ensembles: Mapping[int, Ensemble]) -> str:
     """Return the setting that gives every iteration another code; empty if none does."""
     if len(ensembles) > 1:
         return f"--switch {e.switch}"
+    if e.parts != "all":
+        return f"--parts {e.parts}"
     if ensembles[e.m].changes:
         return f"--encoding {e.encoding}"
     return "--relabel" if e.relabel else ""

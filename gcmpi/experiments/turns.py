@@ -12,6 +12,8 @@ import numpy as np
 
 from gcmpi import environment
 from gcmpi.arrays import AnyArray
+from gcmpi.cluster.messages import Call
+from gcmpi.cluster.whole import WholeWorker, requests
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.questions import Question
 from gcmpi.experiments.steps import Encoder, Refuse, Share, Step, Values
@@ -66,26 +68,20 @@ class Turns:
 
     def _run(self, desk: Desk) -> Iterator[Step]:
         """Yield the steps of iterations and audits."""
-        link = desk.link()
-        while True:
-            if link.called(self._world.asked):
+        link, half = desk.link(), desk.half()
+        for wanted in requests(link, half):
+            if isinstance(wanted, Call):
                 step, found = desk.audit(self._world.question())
                 yield from self._turn(step)
                 self._world.answer(found())
                 continue
-            request = link.receive()
-            if request is None:
-                return
-            t, m, theta = request
-            if np.isinf(desk.delay(t)):
-                link.stay_silent(t)
-                continue
             started = time.perf_counter()
-            step, encoder = desk.step(t, m, theta)
+            step, encoder = desk.step(*wanted)
             yield from self._turn(step)
             computing = time.perf_counter() - started - encoder.seconds
-            delay = desk.delay(t, computing)
-            link.reply(Message(t, encoder.y, computing, encoder.seconds, delay))
+            message = Message(step.t, step.m, encoder.y, computing, encoder.seconds)
+            half.computed(message, link.now)
+        link.close()
 
     def _turn(self, step: Step) -> Iterator[Step]:
         """Yield one step, and check that nothing is missing when its turn is over."""
@@ -165,13 +161,12 @@ class Desk:
         from gcmpi.cluster.mpi import MpiLink
 
         model = self._shared.problem
-        return MpiLink(self._world, model.d, model.dtype, self._shared.wires)
+        wires, asked = self._shared.wires, self._world.asked
+        return MpiLink(self._world, model.d, model.dtype, wires, asked=asked)
 
-    def delay(self, t: int, computing: float = 1.0) -> float:
-        """Return how many seconds the straggler model makes this worker late; inf is silence."""
-        stragglers = self._shared.stragglers
-        delay = float(stragglers.delays(t)[self._i])
-        return delay * computing if stragglers.unit == "compute" else delay
+    def half(self) -> WholeWorker:
+        """Return what this worker does with notes of the server."""
+        return WholeWorker(self._i, self._shared.stragglers)
 
     def step(self, t: int, m: int, theta: AnyArray) -> tuple[Step, Encoder]:
         """Return an iteration's step, and the message that its gradients make."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gcmpi import environment, training
 from gcmpi.importing import blame
-from gcmpi.training import partial as reporting
+from gcmpi.training import partial
 
 if TYPE_CHECKING:
     from gcmpi.cluster.mpi import World
@@ -89,13 +89,12 @@ def _same(e: Experiment | None, text: str) -> None:
 def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Callable[[], None]:
     """Return what a worker does in the run, after a rehearsal."""
     from gcmpi.cluster.mpi import MpiLink
-    from gcmpi.cluster.partial import MpiPartialLink
 
     i, problem, codes = world.rank - 1, shared.problem, shared.codes
     ends = (world, problem.d, problem.dtype, shared.wires)
-    worker: training.Worker | reporting.PartWorker
+    worker: training.Worker | partial.PartWorker
     if codes.partial:
-        worker = reporting.PartWorker(i, problem, rows, codes.m, shared.sampling)
+        worker = partial.PartWorker(i, problem, rows, codes.m, shared.sampling)
     else:
         worker = training.Worker(i, problem, rows, shared.schemes, shared.sampling)
     own = shared.recipes.get("problem")
@@ -103,9 +102,12 @@ def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Call
         worker.rehearse()
 
     def work() -> None:
-        if isinstance(worker, reporting.PartWorker):
-            reporting.work(MpiPartialLink(*ends, worker.load), worker, shared.stragglers)
+        if isinstance(worker, partial.PartWorker):
+            link = MpiLink(*ends, room=worker.m * worker.load)
+            partial.work(link, worker, shared.stragglers)
         else:
-            training.work(MpiLink(*ends), worker, shared.stragglers)
+            link = MpiLink(*ends)
+            training.work(link, worker, shared.stragglers)
+        link.close()
 
     return work

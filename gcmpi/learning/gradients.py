@@ -343,6 +343,59 @@ def gradients(
     return (PartGradients if _in_parts(problem) else HostGradients)(host, rows)
 
 
+class Pool:
+    """The gradients over all k subsets, each computed once for given parameters.
+
+    Workers in one process that hold the same subset share its gradient. A message is then the same
+    up to rounding: one pass over all rows of a worker adds them up in another order.
+
+    Parameters
+    ----------
+    everything
+        Gradients over all subsets, in order.
+    problem
+        Their model.
+    """
+
+    def __init__(self, everything: Gradients, problem: Problem) -> None:
+        self._all, k = everything, len(everything.rows.sizes)
+        self._t, self._theta = -1, np.empty(0)
+        self._G, self._known = np.empty((k, problem.d), problem.dtype), np.zeros(k, np.bool_)
+
+    def begin(self, t: int, theta: AnyArray) -> None:
+        """Forget what was computed, if this is another iteration or these are other parameters."""
+        if t != self._t or theta is not self._theta:
+            self._t, self._theta = t, theta
+            self._all.begin(t, theta)
+            self._known[:] = False
+
+    def of(self, subsets: IntArray) -> AnyArray:
+        """Return the gradients over these subsets, (subsets, d)."""
+        for j in subsets[~self._known[subsets]]:
+            self._G[j] = self._all.exact(int(j))
+            self._known[j] = True
+        found: AnyArray = self._G[subsets]
+        return found
+
+
+class PooledGradients:
+    """The gradients of one of the workers that share a pool."""
+
+    def __init__(self, pool: Pool, subsets: Sequence[int]) -> None:
+        self._pool, self._subsets = pool, np.array(subsets, dtype=np.intp)
+
+    def begin(self, t: int, theta: AnyArray) -> None:
+        """Take the parameters of iteration t."""
+        self._pool.begin(t, theta)
+
+    def message(self, coefficients: Array) -> tuple[AnyArray, float]:
+        """Return the message, and the seconds spent on encoding."""
+        G = self._pool.of(self._subsets)
+        started = time.perf_counter()
+        y = encode(coefficients, G)
+        return y, time.perf_counter() - started
+
+
 def same_for_all(weights: Array) -> Array | None:
     """Return the weights (m, 1) of a subset if all subsets of (m, subsets) have the same."""
     first = weights[:, :1]

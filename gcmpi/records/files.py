@@ -329,6 +329,11 @@ class RunFile:
     placement: IntArray | None = None
 
     @property
+    def shares(self) -> bool:
+        """Whether workers on a virtual clock shared gradients."""
+        return self.environment.get(environment.SHARED) == "yes"
+
+    @property
     def command(self) -> str:
         """The command that started it."""
         return self.environment.get("command", "")

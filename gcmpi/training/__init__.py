@@ -1,11 +1,11 @@
 """Coded gradient descent: the server's loop, the worker's loop, and what passes between them.
 
 `loop` is the page to read. This package knows neither MPI nor HDF5: the server talks to an
-`Exchange`, a worker to a `Link`; `gcmpi.cluster` has both over MPI, and the exchange in one process
-with a virtual clock.
+`Exchange`, a worker to a `Mailbox`; `gcmpi.cluster` has both over MPI, and the exchange in one
+process with a virtual clock.
 """
 
-from gcmpi.cluster.messages import Done, Exchange, Link, Message, Replies, all_or_none
+from gcmpi.cluster.messages import Done, Exchange, Message, Replies, all_or_none
 from gcmpi.training.iteration import FIELDS, Audit, Decoding, Field, Iteration, Outcome
 from gcmpi.training.loop import Auditor, GradientAudit, Recorder, Stopwatch, train
 from gcmpi.training.scheme import Recipe, Scheme, Shared
@@ -22,7 +22,6 @@ __all__ = [
     "Field",
     "GradientAudit",
     "Iteration",
-    "Link",
     "Message",
     "Moving",
     "Outcome",

@@ -1,42 +1,23 @@
-"""Codes that use what stragglers have finished: the worker's side of an iteration.
+"""Codes that use what stragglers have finished: what a worker computes, one subset at a time.
 
-A worker computes its subset gradients one after the other. It says how many it has finished
-when it has them all, or when the server has stopped waiting and asks; the server answers with the
-coefficients that follow from all counts, and the worker sends its one message. This module knows
-no MPI: `gcmpi.cluster` has the link and the server's side.
+The protocol is in `gcmpi.cluster.partial`.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Protocol
 
 import numpy as np
 
 from gcmpi.arrays import AnyArray
+from gcmpi.cluster.messages import Mailbox, Parameters
+from gcmpi.cluster.partial import PartialWorker
 from gcmpi.cluster.stragglers import StragglerModel
+from gcmpi.cluster.whole import requests
 from gcmpi.learning import Problem, in_memory
 from gcmpi.learning.batches import EVERYTHING, Sampling
 from gcmpi.learning.gradients import gradients
-from gcmpi.training import Link, Message, Shard
-
-
-class PartialLink(Link, Protocol):
-    """A worker's view of a server that asks for counts; the delay of a reply has passed."""
-
-    def asked(self, seconds: float) -> bool:
-        """Sleep so long, or until the server asks for a count or ends the run; says if it did."""
-        ...
-
-    def say_finished(self, t: int, finished: int) -> AnyArray | None:
-        """Say how many subsets are finished, and wait for what the server makes of it.
-
-        Returns
-        -------
-        coefficients : (m, finished) or None
-            None when the server goes on without this worker's message.
-        """
-        ...
+from gcmpi.training import Shard
 
 
 class PartWorker:
@@ -92,43 +73,49 @@ class PartWorker:
         """Return the message of the first subsets with these coefficients (m, finished)."""
         return self.gradients.combine(coefficients)
 
+    def message(self, t: int, theta: AnyArray, coefficients: AnyArray) -> AnyArray:
+        """Return the message of iteration t with coefficients (m, finished), computed at once."""
+        self.begin(t, theta)
+        for position in range(coefficients.shape[1]):
+            self.compute(position)
+        return self.encode(coefficients)
+
     def rehearse(self, theta: AnyArray | None = None) -> None:
         """Make an answer to iteration 0 and throw it away; see `gcmpi.training.Worker.rehearse`."""
-        self.begin(0, self.problem.initial(np.random.default_rng(0)) if theta is None else theta)
-        for position in range(self.load):
-            self.compute(position)
-        self.encode(np.ones((self.m, self.load)))
+        theta = self.problem.initial(np.random.default_rng(0)) if theta is None else theta
+        self.message(0, theta, np.ones((self.m, self.load)))
 
 
-def work(link: PartialLink, worker: PartWorker, stragglers: StragglerModel) -> None:
-    """Answer the server until it says that the run is over.
+class TimedHands:
+    """A worker whose computations are timed by this process's clock."""
 
-    The delay of the straggler model is spread evenly over the subsets.
-    """
-    while (request := link.receive()) is not None:
-        t, _, theta = request
-        delay = float(stragglers.delays(t)[worker.i])
-        if np.isinf(delay):
-            link.stay_silent(t)
-            continue
-        finished, computing, sleeping = 0, 0.0, 0.0
-        for position in range(worker.load):
-            started = time.perf_counter()
-            if not position:
-                worker.begin(t, theta)
-            worker.compute(position)
-            computed = time.perf_counter()
-            computing += computed - started
-            unit = computed - started if stragglers.unit == "compute" else 1 / worker.load
-            asked = link.asked(delay * unit)
-            slept = time.perf_counter() - computed
-            sleeping += min(slept, delay * unit)
-            finished += slept >= delay * unit
-            if asked:
-                break
-        coefficients = link.say_finished(t, finished)
-        if coefficients is not None:
-            started = time.perf_counter()
-            y = worker.encode(coefficients)
-            encoding = time.perf_counter() - started
-            link.reply(Message(t, y, computing, encoding, sleeping))
+    def __init__(self, worker: PartWorker) -> None:
+        self._worker, self.load = worker, worker.load
+        # a copy: the server may send something else while theta is in use
+        self._theta = np.empty(worker.problem.d, worker.problem.dtype)
+        self._t = 0
+
+    def begin(self, parameters: Parameters) -> None:
+        """Take the parameters of an iteration."""
+        self._t = parameters.t
+        self._theta[...] = parameters.theta
+
+    def compute(self, position: int) -> float:
+        """Compute the gradient of one subset and keep it; return the seconds that it took."""
+        started = time.perf_counter()
+        if not position:
+            self._worker.begin(self._t, self._theta)
+        self._worker.compute(position)
+        return time.perf_counter() - started
+
+    def encode(self, coefficients: AnyArray) -> tuple[AnyArray, float]:
+        """Return the message with coefficients (m, finished), and the seconds that it took."""
+        started = time.perf_counter()
+        y = self._worker.encode(coefficients)
+        return y, time.perf_counter() - started
+
+
+def work(mailbox: Mailbox, worker: PartWorker, stragglers: StragglerModel) -> None:
+    """Take part until the server says that the run is over."""
+    half = PartialWorker(worker.i, stragglers, TimedHands(worker))
+    list(requests(mailbox, half))  # nothing is left to others

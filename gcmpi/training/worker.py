@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from gcmpi.arrays import AnyArray, IntArray
-from gcmpi.cluster.messages import Link, Message
+from gcmpi.cluster.messages import Mailbox, Message, Parameters
 from gcmpi.cluster.stragglers import StragglerModel
+from gcmpi.cluster.whole import WholeWorker, requests
 from gcmpi.learning import AnyRows, Dataset, Problem, in_memory, partition
 from gcmpi.learning.batches import EVERYTHING, Sampling
-from gcmpi.learning.gradients import gradients
+from gcmpi.learning.gradients import Gradients, Pool, PooledGradients, gradients
 from gcmpi.training.scheme import Scheme
 
 
@@ -65,6 +66,8 @@ class Worker:
         The codes of the run, by m.
     sampling
         The rows of mini-batches, and the generators of models that draw.
+    pool
+        Where workers of one process share gradients; without it each computes its own.
     """
 
     def __init__(
@@ -74,16 +77,21 @@ class Worker:
         shard: Shard,
         schemes: Mapping[int, Scheme],
         sampling: Sampling = EVERYTHING,
+        pool: Pool | None = None,
     ) -> None:
         self.i, self.problem, self.schemes = i, problem, schemes
-        self.gradients = gradients(
-            problem,
-            in_memory(shard.X),
-            in_memory(shard.y),
-            shard.sizes,
-            shard.subsets,
-            shard.scale,
-            sampling,
+        self.gradients: PooledGradients | Gradients = (
+            PooledGradients(pool, shard.subsets)
+            if pool is not None
+            else gradients(
+                problem,
+                in_memory(shard.X),
+                in_memory(shard.y),
+                shard.sizes,
+                shard.subsets,
+                shard.scale,
+                sampling,
+            )
         )
         for member in schemes.values():  # imports what draws codes, before the first iteration
             member.codes.coefficients(0, i)
@@ -94,7 +102,7 @@ class Worker:
         coefficients = self.schemes[m].codes.coefficients(t, self.i)
         self.gradients.begin(t, theta)
         y, encoding = self.gradients.message(coefficients)
-        return Message(t, y, time.perf_counter() - started - encoding, encoding)
+        return Message(t, m, y, time.perf_counter() - started - encoding, encoding)
 
     def rehearse(self, theta: AnyArray | None = None) -> None:
         """Make an answer to iteration 0 with each m and throw it away.
@@ -111,14 +119,9 @@ class Worker:
             self.answer(0, m, theta)
 
 
-def work(link: Link, worker: Worker, stragglers: StragglerModel) -> None:
+def work(mailbox: Mailbox, worker: Worker, stragglers: StragglerModel) -> None:
     """Answer the server until it says that the run is over."""
-    while (request := link.receive()) is not None:
-        t, m, theta = request
-        delay = float(stragglers.delays(t)[worker.i])
-        if np.isinf(delay):
-            link.stay_silent(t)
-        else:
-            message = worker.answer(t, m, theta)
-            unit = message.compute_seconds if stragglers.unit == "compute" else 1.0
-            link.reply(replace(message, delay_seconds=delay * unit))
+    half = WholeWorker(worker.i, stragglers)
+    for wanted in requests(mailbox, half):
+        if isinstance(wanted, Parameters):
+            half.computed(worker.answer(*wanted), mailbox.now)

@@ -1,4 +1,4 @@
-"""The exchange with reports, seen from inside the ranks: run by tests/test_partial_mpi.py.
+"""The exchange with counts, seen from inside the ranks: run by tests/test_partial_mpi.py.
 
 As in inside_protocol.py, order is enforced by files, never by sleeping for a while.
 """
@@ -8,19 +8,22 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gcmpi.cluster.mpi import DOWN_HEADER, UP_HEADER, Arrivals, World
-from gcmpi.cluster.partial import MpiPartialExchange, MpiPartialLink
+from gcmpi.cluster.messages import Note, Parameters, Replies
+from gcmpi.cluster.mpi import DOWN_HEADER, UP_HEADER, MpiExchange, MpiLink, World
+from gcmpi.cluster.partial import PartialServer, PartialWorker
+from gcmpi.cluster.stragglers import Table
 from gcmpi.cluster.waiting import Fastest
+from gcmpi.cluster.whole import requests
 from gcmpi.cluster.wire import Dense
 from gcmpi.codes.code import combine, encode
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.registry import Spec
-from gcmpi.training import Message, Replies
 
 WORLD = World()
 N = WORLD.size - 1
@@ -42,23 +45,41 @@ def gradients(t: int, d: int) -> np.ndarray:
     return np.sin(np.arange(1, N + 1)[:, None] * (t + 1 + np.arange(d)))
 
 
-class Exchange(MpiPartialExchange):
-    """Patient: it takes its phases for long ones, so that a slow machine makes nobody late."""
+class Patient:
+    """The server's mailbox with a clock that the test may put forward."""
 
-    patience = 600.0
+    def __init__(self, mailbox) -> None:
+        self.post, self.wait, self.size = mailbox.post, mailbox.wait, mailbox.size
+        self._mailbox, self.ahead = mailbox, 0.0
+
+    @property
+    def now(self) -> float:
+        return self._mailbox.now + self.ahead
+
+
+class Exchange:
+    """Patient: its first phase seems a long one, so that a slow machine makes nobody late."""
 
     def __init__(self, d: int) -> None:
-        super().__init__(WORLD, d, np.float64, {M: Dense(-(-d // M), "float64")}, CODES)
-        self.d = d
+        def server(mailbox, *parts):
+            self.mailbox = Patient(mailbox)
+            loads = CODES.A.sum(axis=0, dtype=int)
+            return PartialServer(self.mailbox, *parts, loads=loads, columns=CODES.columns)
 
-    def _begin(self, t: int, m: int, theta: np.ndarray) -> Arrivals:
-        now = super()._begin(t, m, theta)
-        now._start -= self.patience
-        return now
+        self.d, self.patience = d, 600.0
+        self.mpi = MpiExchange(WORLD, d, np.float64, {M: Dense(-(-d // M), "float64")}, server)
+        self.close = self.mpi.close
+
+    def remaining(self, answered: np.ndarray, elapsed: float) -> float:
+        """Ask the rule, and let time pass once."""
+        self.mailbox.ahead += self.to_pass
+        self.to_pass = 0.0
+        return self.rule.remaining(answered, elapsed)
 
     def run(self, t: int, rule: object) -> Replies:
-        """Do an iteration, and decode what the reports promise."""
-        replies = self.exchange(t, M, np.full(self.d, float(t)), rule)
+        """Do an iteration, and decode what the counts promise."""
+        self.rule, self.to_pass = rule, self.patience
+        replies = self.mpi.exchange(t, M, np.full(self.d, float(t)), self)
         code = CODES.at(t, replies.done.finished)
         R = code.decode(replies.survivors)
         G = gradients(t, self.d)
@@ -78,7 +99,7 @@ class Exchange(MpiPartialExchange):
 class Signalling:
     """Stops when N - 1 workers have finished, and then speaks up in a later phase.
 
-    The server asks a rule on when it waits for reports, after it has sent its requests, and when it
+    The server asks a rule on when it waits for counts, after it has sent its requests, and when it
     waits for messages.
     """
 
@@ -94,30 +115,73 @@ class Signalling:
         return 0.0
 
 
-def link(d: int) -> MpiPartialLink:
-    return MpiPartialLink(WORLD, d, np.float64, {M: Dense(-(-d // M), "float64")}, N)
+class Hands:
+    """Says that subset p of iteration t takes `seconds(t, p)`; in truth it takes no time."""
+
+    load = N
+
+    def __init__(self, d: int, seconds: Callable[[int, int], float]) -> None:
+        self.d, self.seconds, self.seen = d, seconds, []
+        self.encoding = lambda: None
+
+    def begin(self, parameters: Parameters) -> None:
+        assert parameters.theta.shape == (self.d,)
+        assert (parameters.theta == parameters.t).all()
+        self.seen.append(parameters.t)
+
+    def compute(self, position: int) -> float:
+        return self.seconds(self.seen[-1], position)
+
+    def encode(self, coefficients: np.ndarray) -> tuple[np.ndarray, float]:
+        self.encoding()
+        held = gradients(self.seen[-1], self.d)[CODES.subsets(I)[: coefficients.shape[1]]]
+        return encode(coefficients, held), 1 / 64
 
 
-def answer(connection: MpiPartialLink, t: int, finished: int, d: int) -> bool:
-    """Report and send the message; returns whether the server wanted it."""
-    coefficients = connection.say_finished(t, finished)
-    if coefficients is None:
-        return False
-    held = gradients(t, d)[CODES.subsets(I)[:finished]]
-    connection.reply(Message(t, encode(coefficients, held), 0.1, 0.2, 0.3))
-    return True
+class Crossing:
+    """A worker's mailbox: it sees the first note when a file is there, and does not look up."""
+
+    def __init__(self, link: MpiLink, name: str) -> None:
+        self._link, self._name, self.post = link, name, link.post
+
+    @property
+    def now(self) -> float:
+        return self._link.now
+
+    def wait(self, seconds: float) -> list[tuple[int, Note]]:
+        if seconds <= 0:
+            return []
+        notes = self._link.wait(seconds)
+        wait_for(self._name)
+        return notes
 
 
-def whole_worker(connection: MpiPartialLink, d: int) -> list[int]:
-    """Finish everything at once, in every iteration; returns the iterations seen."""
-    seen = []
-    while (request := connection.receive()) is not None:
-        t, _, theta = request
-        assert theta.shape == (d,)
-        assert (theta == t).all()
-        seen.append(t)
-        answer(connection, t, N, d)
-    return seen
+HOUR = 64 * 3600.0
+
+
+def worker(
+    d: int,
+    *,
+    seconds: Callable[[int, int], float] = lambda t, p: 0.0,
+    delays: tuple[float, ...] = (HOUR,),
+    crossing: str = "",
+    encoding: Callable[[], object] | None = None,
+) -> list[int]:
+    """Work until the run is over; returns the iterations seen.
+
+    Worker 0 has these delays in units of its computations, which take no time unless given.
+    """
+    link = MpiLink(WORLD, d, np.float64, {M: Dense(-(-d // M), "float64")}, room=M * N)
+    hands = Hands(d, seconds)
+    if encoding is not None and I == 0:
+        hands.encoding = encoding
+    half = PartialWorker(
+        I, Table(np.array([[x] + [0.0] * (N - 1) for x in delays]), "compute"), hands
+    )
+    mailbox = Crossing(link, crossing) if crossing and I == 0 else link
+    assert not list(requests(mailbox, half))
+    link.close()
+    return hands.seen
 
 
 @pytest.mark.parametrize("d", [1, 5, 200_000])
@@ -129,9 +193,10 @@ def test_unfinished_work_counts(d: int) -> None:
             replies = exchange.run(t, Fastest(N - 1))
             assert list(replies.done.finished) == [t, *[N] * (N - 1)]
             assert list(replies.survivors) == [t > 0, *[True] * (N - 1)]
-            np.testing.assert_array_equal(replies.compute_seconds[1:], 0.1)
-            np.testing.assert_array_equal(replies.encode_seconds[1:], 0.2)
-            np.testing.assert_array_equal(replies.delay_seconds[1:], 0.3)
+            np.testing.assert_array_equal(replies.compute_seconds[0], 1 / 64 if t else np.nan)
+            np.testing.assert_array_equal(replies.compute_seconds[1:], 0.0)
+            np.testing.assert_array_equal(replies.encode_seconds[1:], 1 / 64)
+            np.testing.assert_array_equal(replies.delay_seconds[1:], 0.0)
             assert not replies.late
             messages, header = -(-d // M) * 8, UP_HEADER * 8
             sent = np.count_nonzero(replies.survivors)
@@ -142,18 +207,22 @@ def test_unfinished_work_counts(d: int) -> None:
             slow = replies.done.seconds[0]
             assert slow > replies.done.seconds[1:].max()
         assert exchange.close()
-    elif I == 0:
-        connection = link(d)
-        while (request := connection.receive()) is not None:
-            t, _, _ = request
-            assert connection.asked(3600.0)
-            assert answer(connection, t, t, d) == (t > 0)
     else:
-        assert whole_worker(link(d), d) == [0, 1, 2]
+
+        def seconds(t: int, position: int) -> float:
+            """Worker 0: subset t of iteration t takes a moment, and an hour of delay."""
+            name = f"reached-{d}-{t}"
+            if I:
+                wait_for(name)
+            elif position == t:
+                (SIGNALS / name).touch()
+            return (I == 0 and position == t) / 64
+
+        assert worker(d, seconds=seconds) == [0, 1, 2]
 
 
 def test_silence_crosses_a_request() -> None:
-    """A note of silence that comes after the request ends the wait for the report."""
+    """A note of silence that comes after the request ends the wait for the count."""
     d = 1000
     if WORLD.rank == 0:
         exchange = Exchange(d)
@@ -163,18 +232,16 @@ def test_silence_crosses_a_request() -> None:
         second = exchange.run(1, Fastest(N))
         assert second.survivors.all()
         assert exchange.close()
-    elif I == 0:
-        connection = link(d)
-        t, _, _ = connection.receive()
-        wait_for("asked-silent")
-        connection.stay_silent(t)
-        assert whole_worker(connection, d) == [1]
     else:
-        assert whole_worker(link(d), d) == [0, 1]
+        seen = worker(d, delays=(math.inf, 0.0), crossing="asked-silent")
+        assert seen == ([1] if I == 0 else [0, 1])
 
 
-def test_whole_report_crosses_a_request() -> None:
-    """A worker that did not see the request has reported all the same: it gets coefficients."""
+def test_whole_count_crosses_a_request() -> None:
+    """A worker that did not see the request has said its count all the same: it gets coefficients.
+
+    The first note is its parameters, which it sees when the request is on its way.
+    """
     d = 1000
     if WORLD.rank == 0:
         exchange = Exchange(d)
@@ -183,17 +250,11 @@ def test_whole_report_crosses_a_request() -> None:
         assert first.survivors.all()
         assert exchange.run(1, Fastest(N)).survivors.all()
         assert exchange.close()
-    elif I == 0:
-        connection = link(d)
-        t, _, _ = connection.receive()
-        wait_for("asked-whole")
-        assert answer(connection, t, N, d)
-        assert whole_worker(connection, d) == [1]
     else:
-        assert whole_worker(link(d), d) == [0, 1]
+        assert worker(d, crossing="asked-whole") == [0, 1]
 
 
-def test_late_report_is_stale_and_answered_with_the_newest_theta() -> None:
+def test_late_count_is_stale_and_answered_with_the_newest_theta() -> None:
     d = 1_000  # eager: the request is not kept back by theta
     if WORLD.rank == 0:
         exchange = Exchange(d)
@@ -201,21 +262,14 @@ def test_late_report_is_stale_and_answered_with_the_newest_theta() -> None:
         first = exchange.run(0, Fastest(N - 1))
         assert first.done.finished[0] == 0
         assert not first.survivors[0]
-        (SIGNALS / "late-report").touch()
+        (SIGNALS / "late-count").touch()
         exchange.patience = 600.0
         second = exchange.run(1, Fastest(N))
         assert second.survivors.all()
         assert (0, 0) in [(t, i) for t, i, _ in second.late]
         assert exchange.close()
-    elif I == 0:
-        connection = link(d)
-        t, _, _ = connection.receive()
-        wait_for("late-report")
-        assert connection.asked(3600.0), "the request of iteration 0"
-        assert not answer(connection, t, 1, d), "the server went on"
-        assert whole_worker(connection, d) == [1]
     else:
-        assert whole_worker(link(d), d) == [0, 1]
+        assert worker(d, crossing="late-count") == [0, 1]
 
 
 def test_late_message_is_dropped() -> None:
@@ -234,17 +288,8 @@ def test_late_message_is_dropped() -> None:
         assert second.survivors.all()
         assert (0, 0) in [(t, i) for t, i, _ in second.late]
         assert exchange.close()
-    elif I == 0:
-        connection = link(d)
-        t, _, _ = connection.receive()
-        coefficients = connection.say_finished(t, N)
-        assert coefficients.shape == (M, N)
-        y = encode(coefficients, gradients(t, d)[CODES.subsets(I)])
-        wait_for("late-message")
-        connection.reply(Message(t, y, 0.0, 0.0))
-        assert whole_worker(connection, d) == [1]
     else:
-        assert whole_worker(link(d), d) == [0, 1]
+        assert worker(d, encoding=lambda: wait_for("late-message")) == [0, 1]
 
 
 class Enough(Exception):
@@ -264,11 +309,5 @@ def test_end_in_every_phase(calls: int) -> None:
         with pytest.raises(Enough):
             exchange.run(0, Signalling(give_up, calls))
         assert exchange.close()
-    elif I == 0:
-        connection = link(d)
-        t, _, _ = connection.receive()
-        assert connection.asked(3600.0), "a request, or the end"
-        answer(connection, t, 1, d)
-        assert connection.receive() is None
     else:
-        assert whole_worker(link(d), d) == [0]
+        assert worker(d, seconds=lambda t, p: (I == 0 and p == 1) / 64) == [0]

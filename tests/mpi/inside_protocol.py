@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gcmpi.cluster.messages import Parameters
 from gcmpi.cluster.mpi import MpiExchange, MpiLink, World
+from gcmpi.cluster.stragglers import Table
 from gcmpi.cluster.waiting import All, Deadline, Fastest
-from gcmpi.cluster.wire import Dense
+from gcmpi.cluster.whole import WholeWorker, requests
+from gcmpi.cluster.wire import Dense, Wire
 from gcmpi.codes.code import Code
 from gcmpi.formats import EPSILON, WireType
 from gcmpi.training import Message, Replies
@@ -41,20 +45,33 @@ def code(m: int) -> Code:
     return Code(np.eye(N), np.tile(np.eye(N), (m, 1)), m)
 
 
-def message(t: int, i: int, length: int) -> Message:
-    """Worker i's answer to iteration t: filled with 100 t + i."""
-    return Message(t, np.full(length, 100.0 * t + i), 0.0, 0.0)
+class Worker:
+    """This rank's half of the protocol; `delays` are those of worker 0, an iteration each."""
+
+    def __init__(self, d: int, wires: Mapping[int, Wire], delays: tuple[float, ...] = (0.0,)):
+        self.i = WORLD.rank - 1
+        self.link = MpiLink(WORLD, d, np.float64, wires)
+        table = np.zeros((len(delays), N))
+        table[:, 0] = delays
+        self.half = WholeWorker(self.i, Table(table))
+
+    def __iter__(self) -> Iterator[Parameters]:
+        """Yield what wants an answer until the run is over."""
+        for wanted in requests(self.link, self.half):
+            assert isinstance(wanted, Parameters)
+            assert (wanted.theta == wanted.t).all(), "parameters of another iteration"
+            yield wanted
+        self.link.close()
+
+    def reply(self, t: int, m: int, length: int) -> None:
+        """Answer with 100 t + i."""
+        self.half.computed(
+            Message(t, m, np.full(length, 100.0 * t + self.i), 0.0, 0.0), self.link.now
+        )
 
 
-def fast_worker(link: MpiLink, i: int, length: int) -> list[int]:
-    """Answer everything at once; returns the iterations seen."""
-    seen = []
-    while (request := link.receive()) is not None:
-        t, _, theta = request
-        assert (theta == t).all(), "parameters of another iteration"
-        seen.append(t)
-        link.reply(message(t, i, length))
-    return seen
+def dense(d: int, m: int) -> dict[int, Wire]:
+    return {m: Dense(-(-d // m), "float64")}
 
 
 def check(replies: Replies, t: int, workers: list[int]) -> None:
@@ -74,7 +91,7 @@ def test_send_trap(d: int) -> None:
     name = f"trap-{d}"
     length = d // 2
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, np.float64, {2: Dense(-(-d // 2), "float64")})
+        exchange = MpiExchange(WORLD, d, np.float64, dense(d, 2))
         rule = Fastest(N - 1)
         sent = []
         for t in range(3):
@@ -94,11 +111,14 @@ def test_send_trap(d: int) -> None:
         assert [(t, i) for t, i, _ in late] == [(0, N - 1)]
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, np.float64, {2: Dense(-(-d // 2), "float64")})
     last = WORLD.rank == N
+    worker = Worker(d, dense(d, 2))
     if last:
         wait_for(name)
-    seen = fast_worker(link, WORLD.rank - 1, length)
+    seen = []
+    for t, m, _ in worker:
+        seen.append(t)
+        worker.reply(t, m, length)
     # the slow one skips the iterations in between
     assert seen == ([0, 3, 4, 5] if last else [0, 1, 2, 3, 4, 5])
 
@@ -107,7 +127,7 @@ def test_late_message_is_dropped_and_counted() -> None:
     """An answer that comes an iteration late is not taken for an answer to this one."""
     d, length = 50_000, 25_000
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, np.float64, {2: Dense(-(-d // 2), "float64")})
+        exchange = MpiExchange(WORLD, d, np.float64, dense(d, 2))
         first = exchange.exchange(0, 2, np.zeros(d), Fastest(N - 1))
         assert list(np.flatnonzero(~first.survivors)) == [0]
         assert np.isnan(first.arrival_seconds[0])
@@ -119,20 +139,18 @@ def test_late_message_is_dropped_and_counted() -> None:
         assert second.bytes_up > N * length * 8, "the stale message's bytes count too"
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, np.float64, {2: Dense(-(-d // 2), "float64")})
-    i = WORLD.rank - 1
-    while (request := link.receive()) is not None:
-        t, _, _ = request
-        if i == 0 and t == 0:
+    worker = Worker(d, dense(d, 2))
+    for t, m, _ in worker:
+        if worker.i == 0 and t == 0:
             wait_for("late")
-        link.reply(message(t, i, length))
+        worker.reply(t, m, length)
 
 
 def test_silent_worker_is_served_again_but_never_counted() -> None:
     """Silence in iteration 0 ends the wait when nobody else can answer, and costs nothing later."""
     d = 1000
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, np.float64, {1: Dense(-(-d // 1), "float64")})
+        exchange = MpiExchange(WORLD, d, np.float64, dense(d, 1))
         first = exchange.exchange(0, 1, np.zeros(d), All())
         assert list(first.survivors) == [False] + [True] * (N - 1)
         assert not first.late
@@ -144,31 +162,26 @@ def test_silent_worker_is_served_again_but_never_counted() -> None:
         assert not third.survivors[0]
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, np.float64, {1: Dense(-(-d // 1), "float64")})
-    i = WORLD.rank - 1
-    while (request := link.receive()) is not None:
-        t, _, _ = request
-        if i == 0 and t != 1:
-            link.stay_silent(t)
-        else:
-            link.reply(message(t, i, d))
+    worker = Worker(d, dense(d, 1), (np.inf, 0.0, np.inf))
+    seen = []
+    for t, m, _ in worker:
+        seen.append(t)
+        worker.reply(t, m, d)
+    assert seen == ([1] if worker.i == 0 else [0, 1, 2])
 
 
 def test_end_does_not_wait_for_a_long_delay() -> None:
     """STOP reaches a worker in the middle of a delay of an hour: it says goodbye at once."""
     d = 100_000
     if WORLD.rank == 0:
-        exchange = MpiExchange(WORLD, d, np.float64, {1: Dense(-(-d // 1), "float64")})
+        exchange = MpiExchange(WORLD, d, np.float64, dense(d, 1))
         replies = exchange.exchange(0, 1, np.zeros(d), Fastest(N - 1))
         assert not replies.survivors[0]
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, np.float64, {1: Dense(-(-d // 1), "float64")})
-    i = WORLD.rank - 1
-    while (request := link.receive()) is not None:
-        t, _, _ = request
-        delay = 3600.0 if i == 0 else 0.0
-        link.reply(Message(t, np.zeros(d), 0.0, 0.0, delay))
+    worker = Worker(d, dense(d, 1), (3600.0,))
+    for t, m, _ in worker:
+        worker.reply(t, m, d)
 
 
 def test_m_may_change_in_every_iteration() -> None:
@@ -179,14 +192,10 @@ def test_m_may_change_in_every_iteration() -> None:
         exchange = MpiExchange(WORLD, d, np.float64, wires)
         header = 6 * 8
         for t, m in enumerate((3, 1, 2, 3)):
-            for buffer in exchange._inbox:
-                buffer.body[:] = np.nan
             replies = exchange.exchange(t, m, np.full(d, float(t)), All())
             check(replies, t, list(range(N)))
             assert replies.Y.shape == (N, d // m)
             assert replies.bytes_up == N * (header + 8 * d // m)
-            for buffer in exchange._inbox:  # the rest of it has not been written
-                assert np.isnan(buffer.body).sum() == d - d // m
         first = exchange.exchange(4, 1, np.full(d, 4.0), Fastest(N - 1))
         assert not first.survivors[0]
         signal("short")
@@ -196,14 +205,11 @@ def test_m_may_change_in_every_iteration() -> None:
         assert second.bytes_up == N * (header + 8 * d // 3) + header + 8 * d
         assert exchange.close()
         return
-    link = MpiLink(WORLD, d, np.float64, wires)
-    i = WORLD.rank - 1
-    while (request := link.receive()) is not None:
-        t, m, theta = request
-        assert (theta == t).all()
-        if i == 0 and t == 4:
+    worker = Worker(d, wires)
+    for t, m, _ in worker:
+        if worker.i == 0 and t == 4:
             wait_for("short")
-        link.reply(message(t, i, d // m))
+        worker.reply(t, m, d // m)
 
 
 @pytest.mark.parametrize("wire", ["float16", "bfloat16", "float32", "float64"])
@@ -220,5 +226,7 @@ def test_wire_types(wire: WireType) -> None:
             assert exchange.close()
         else:
             link = MpiLink(WORLD, d, np.float32, {m: Dense(length, wire)})
-            while (request := link.receive()) is not None:
-                link.reply(Message(request[0], values.astype(np.float32), 0.0, 0.0))
+            half = WholeWorker(WORLD.rank - 1, Table(np.zeros((1, N))))
+            for _ in requests(link, half):
+                half.computed(Message(t, m, values.astype(np.float32), 0.0, 0.0), link.now)
+            link.close()

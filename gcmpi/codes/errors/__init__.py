@@ -2,6 +2,7 @@
 
 from gcmpi.codes.errors.curve import Curve, EachSetBound, LeastSquaresBound, Point, curve
 from gcmpi.codes.errors.engine import ErrorEngine, target
+from gcmpi.codes.errors.renewal import renewal
 from gcmpi.codes.errors.rounding import WIRES, Rounding, condition_number, rounding
 from gcmpi.codes.errors.sampling import (
     Draw,
@@ -37,6 +38,7 @@ __all__ = [
     "decoder_alpha",
     "exhaustive",
     "orders",
+    "renewal",
     "rounding",
     "sample",
     "sample_bernoulli",

@@ -10,14 +10,18 @@ import numpy as np
 from gcmpi import seeds
 from gcmpi.arrays import Array
 from gcmpi.codes import assignments, bounds, errors, theorems
+from gcmpi.codes.assignments import catalogue
 from gcmpi.codes.code import Code
 from gcmpi.codes.decoders.least_squares import noise_gain
 from gcmpi.commands.codes.arguments import Choice
 from gcmpi.commands.codes.output import Progress, curve_objects, plot, print_json, statistics, table
+from gcmpi.commands.codes.recommend import recommend
 from gcmpi.commands.codes.stability import stability
 from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
+ODDS = 0.2
+"""The probability to straggle for which `show` says how much memory renews."""
 LARGEST = 1 << 28
 """Errors kept for the quantiles at most: 2 GiB."""
 
@@ -66,6 +70,7 @@ def show(options: argparse.Namespace) -> None:
         "Err, no stragglers": f"{code.error(everybody):.6g} of m k = {choice.total}",
         "noise gain": f"{noise_gain(code, code.decode(everybody)):.3g} (relative error of g for a "
         "relative error of the messages)",
+        "p, for --memory": _renewal(choice),
     }
     for name, value in facts.items():
         print(f"{name:<{max(map(len, facts))}}  {value}")
@@ -84,6 +89,14 @@ def show(options: argparse.Namespace) -> None:
         for s in choice.counts(None)
     ]
     table(("s", "s/n", "mean at least", "mean at most", "worst at least"), rows)
+
+
+def _renewal(choice: Choice) -> str:
+    """Say what p of the theorem about memory is."""
+    if choice.partial:
+        return "not measured for codes of what workers have finished"
+    p = errors.renewal(choice, ODDS, sets=1000 if choice.total <= 100 else 300)
+    return f"{p:.3g} with q = {ODDS:g} (what an iteration renews of the memory at least)"
 
 
 def error(options: argparse.Namespace) -> None:
@@ -248,6 +261,10 @@ def find(options: argparse.Namespace) -> None:
                     for e in entries
                 ],
             )
+    if not found.exact and options.delta is not None:
+        n, delta = options.workers, options.delta
+        command = catalogue.recommended(n, n, delta, options.m)
+        print(f"# all codes of at most this load, measured and ranked: {command}")
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
@@ -258,6 +275,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "compare": compare,
     "stability": stability,
     "find": find,
+    "recommend": recommend,
 }
 
 

@@ -105,12 +105,13 @@ def run_without_mpi(argv: list[str]) -> int:
         request = options.read_request(argv)
         e, earlier = request.experiment, request.earlier
         run = build(e, assignment_matrix(e), earlier=earlier)
-        exchange = run.simulate()
-        if request.earlier is not None:
-            resume.check(run, request.earlier, exchange)
+        share = request.share if earlier is None else earlier.shares
+        exchange = run.simulate(share=share)
+        if earlier is not None:
+            resume.check(run, earlier, exchange)
     except (ValueError, MemoryError) as error:
         return _refused(error, argv)
-    surroundings = environment.describe([environment.place()], environment.SIMULATED)
+    surroundings = environment.simulated(share=share)
     try:
         return run_server(request, run, exchange, surroundings, Interrupt())
     except TakenError as error:  # another run has begun with the same output

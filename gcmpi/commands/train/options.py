@@ -82,6 +82,7 @@ def _add_code(group: argparse._ArgumentGroup) -> None:
         help="swap roles in every iteration: unbiased codes on circulant assignments, "
         "for workers that are late equally often",
     )
+    add("--parts", metavar="HOW", help="all, or in-turn: one of M parts a message, with --memory")
     add("--memory", metavar="ETA", help="0, or remember gradients: 1, less for mini-batches, auto")
     add("--rescale", metavar="HOW", help="alpha (divide by the mean shrinkage) or none")
 
@@ -104,6 +105,7 @@ def _add_stragglers(group: argparse._ArgumentGroup) -> None:
         help="deadline:SECONDS, deadline:auto, fastest:COUNT, all, covered:COUNT or "
         "decodable:TOLERANCE",
     )
+    add("--late", metavar="HOW", help="drop late answers, or remember them, with --memory")
 
 
 def _add_messages(group: argparse._ArgumentGroup) -> None:
@@ -138,6 +140,12 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         "--simulate",
         action="store_true",
         help="no MPI: all workers in this process, on a virtual clock",
+    )
+    add(
+        "--share",
+        action="store_true",
+        help="with --simulate: compute a subset's gradient once for all workers that hold it, the "
+        "same up to rounding",
     )
 
 
@@ -175,18 +183,21 @@ class Request:
     ----------
     notes
         What the header should say of the user's own parts.
+    share
+        Whether workers on a virtual clock share gradients.
     """
 
     experiment: Experiment
     output: Output
     earlier: RunFile | None
     notes: tuple[str, ...] = ()
+    share: bool = False
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "switch", "decoder", "hosts", "memory", "relabel", "problem",
-    "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire",
-    "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
+    "assignment", "encoding", "m", "switch", "decoder", "hosts", "memory", "parts", "relabel",
+    "problem", "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "late",
+    "wire", "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
     "target_excess",
 )  # fmt: skip
 
@@ -271,6 +282,8 @@ def read_request(argv: list[str]) -> Request:
         raise ValueError(f"--{empty[0]} needs the name of a file, not an empty text")
     if options.resume and (options.output or options.config):
         raise ValueError("--resume RUN goes on in RUN: leave out --output and --config")
+    if options.share and not options.simulate:
+        raise ValueError("--share is for workers in one process: give --simulate too")
     experiment = read_experiment(options)
     notes = _notes(options.config or options.resume, experiment)
     if options.resume:
@@ -304,7 +317,7 @@ def read_request(argv: list[str]) -> Request:
         _probe(path)
     except OSError as error:
         raise ValueError(f"cannot write --output {path}: {words(error, path)}") from error
-    return Request(experiment, Output(path, taken), None, notes)
+    return Request(experiment, Output(path, taken), None, notes, options.share)
 
 
 def _probe(path: Path) -> None:

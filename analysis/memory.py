@@ -153,9 +153,8 @@ def draw(runs: Mapping[str, Mapping[str, Outcomes]], output: Path) -> None:
     for axes, (condition, title) in zip(panels, titles.items(), strict=True):
         curves(axes, runs.get(condition, {}), title)
     panels[0].set_ylabel("loss above the smallest, relative")
-    panels[0].legend(
-        fontsize="x-small", title="solid: memory, dotted: none", title_fontsize="x-small"
-    )
+    legend = "solid: with memory, dotted: without"
+    panels[-1].legend(fontsize="small", title=legend, title_fontsize="small", loc="lower left")
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110)
 

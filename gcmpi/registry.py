@@ -17,11 +17,13 @@ import functools
 import hashlib
 import importlib
 import inspect
+import math
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -37,11 +39,43 @@ from gcmpi.promises import (
 )
 
 __all__ = [
-    "NotFoundError", "OwnPartError", "Part", "Registry", "Size", "Source", "Spec",
+    "NotFoundError", "OwnPartError", "Part", "Registry", "Size", "Source", "Spec", "Wanted",
     "called_by_name",
 ]  # fmt: skip
 
 Option = int | float | str | bool | tuple[int, ...] | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an assignment is wanted for.
+
+    Attributes
+    ----------
+    n
+        Workers.
+    delta
+        Subsets a worker; None for any.
+    load
+        At most this part of the data on a worker; None for any. Where the load may be chosen, it
+        is the largest that fits.
+    m
+        Communication reduction factor.
+    s
+        Stragglers, where their number is known.
+    """
+
+    n: int
+    delta: int | None = None
+    load: Fraction | None = None
+    m: int = 1
+    s: int | None = None
+
+    def delta_of(self, k: int) -> int | None:
+        """Return how many of k subsets a worker is to hold; None if the construction chooses."""
+        if self.delta is not None or self.load is None:
+            return self.delta
+        return math.floor(self.load * k)
 
 
 class Size(NamedTuple):
@@ -52,7 +86,7 @@ class Size(NamedTuple):
     delta: int
 
 
-Sizes = Callable[[int, int | None], Iterable[Size]]
+Sizes = Callable[[Wanted], Iterable[Size]]
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound=Promises)
 
@@ -83,8 +117,8 @@ class Part(Generic[P]):
     promises
         What the part promises.
     sizes
-        An assignment: ``sizes(n, delta)`` lists what exists for n workers without building it.
-        Where the load may be chosen freely, delta chooses it; None leaves it to the assignment.
+        An assignment: ``sizes(wanted)`` lists what exists for so many workers without building
+        it. Only where a load may be chosen does it look at what load is wanted.
     source
         Where a user's own part comes from; None for a part of this package.
     """

@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from gcmpi import assignments
-from gcmpi.registry import ASSIGNMENTS, Spec
+from gcmpi.registry import ASSIGNMENTS, Spec, Wanted
 from tests.every import every
 
 
@@ -65,7 +65,7 @@ def test_every_value_of_a_single_option_is_found(part):
     listed = {
         (size.options[key], (size.k, n), size.delta)
         for n in range(1, 131)
-        for size in part.sizes(n, None)
+        for size in part.sizes(Wanted(n))
         if set(size.options) - {key} <= {"squares"} and size.options.get("squares", 1) == 1
     }
     assert built == listed

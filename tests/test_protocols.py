@@ -249,7 +249,8 @@ class Hands:
 
 def test_a_worker_with_unfinished_work():
     delays = Table(np.array([[6.0], [math.inf]]))  # 2 s a subset
-    worker = PartialWorker(0, delays, Hands())
+    hands = Hands()
+    worker = PartialWorker(0, delays, hands)
     worker.take(Parameters(0, 2, THETA), 0.0)
     assert worker.due == 3.0
     assert worker.wake(3.0) is None
@@ -267,7 +268,7 @@ def test_a_worker_with_unfinished_work():
     worker.take(Coefficients(np.array([1.0, 2.0])), 5.0)
     owed = worker.wake(5.0)
     assert (owed.t, owed.m, owed.compute_seconds, owed.delay_seconds) == (0, 2, 2.0, 2.0)
-    assert worker._hands.done == [0, "subset 0", "subset 1", [[1.0], [2.0]]]
+    assert hands.done == [0, "subset 0", "subset 1", [[1.0], [2.0]]]
 
     # asked in a delay it answers at once; newer parameters may come in place of coefficients
     worker.take(Parameters(2, 2, THETA), 10.0)

@@ -237,16 +237,16 @@ class Exchange(Protocol):
         ...
 
 
-def seconds_needed(reported: Array, finished: IntArray, loads: IntArray) -> Array:
+def seconds_needed(counted: Array, finished: IntArray, loads: IntArray) -> Array:
     """Return when workers had finished everything, or would have at the pace of their count.
 
     Parameters
     ----------
-    reported : (n,)
+    counted : (n,)
         When the count came; NaN without one.
     finished, loads : (n,)
         How many subsets the worker had finished then, and how many it holds.
     """
     # in the middle of a subset, as far as one knows
     pace: Array = np.where(finished < loads, loads / (finished + 0.5), 1.0)
-    return reported * pace
+    return counted * pace

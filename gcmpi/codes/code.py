@@ -81,6 +81,21 @@ class Code:
         return int(self.A.sum(axis=1, dtype=np.intp).min())
 
     @cached_property
+    def plain_gradients(self) -> int:
+        """The most gradients of a model of one's own that a worker computes.
+
+        One over all rows of a worker whose coefficients of each part are the same for all of its
+        subsets; otherwise one a subset.
+        """
+        blocks = self.B.reshape(self.m, self.k, self.n)
+        held = self.A != 0
+        highest = np.where(held, blocks, -np.inf).max(axis=1)
+        lowest = np.where(held, blocks, np.inf).min(axis=1)
+        same = ((highest == lowest) | ~held.any(axis=0)).all(axis=0)
+        loads = self.A.sum(axis=0, dtype=np.intp)
+        return int(np.where(same, np.minimum(loads, 1), loads).max())
+
+    @cached_property
     def target(self) -> Array:
         """F = I_m kron 1_k, shape (m * k, m): what B R has to be."""
         return np.repeat(np.eye(self.m), self.k, axis=0)

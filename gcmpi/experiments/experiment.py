@@ -205,12 +205,13 @@ class Experiment:
             )
 
     def _take(self, code: Ensemble | Code) -> None:
-        """Use an ensemble's assignment, encoding and m."""
+        """Use an ensemble's assignment, encoding and m, and its new names."""
         ensemble = code if isinstance(code, Ensemble) else Ensemble.of(code)
         taken = {
             "assignment": ensemble.assignment,
             "encoding": ensemble.encoding,
             "m": ensemble.m,
+            "relabel": ensemble.relabel or self.relabel,
         }
         if ensemble.placement is not None:
             taken["hosts"] = "+".join(map(str, ensemble.placement))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from math import isqrt
+from math import floor, isqrt
 
 import numpy as np
 
 from gcmpi.arrays import AnyArray
-from gcmpi.codes.assignments.catalogue import nearby
+from gcmpi.codes.assignments.catalogue import nearby, recommended
 from gcmpi.codes.assignments.fields import prime_power
-from gcmpi.registry import ASSIGNMENTS, Size
+from gcmpi.registry import ASSIGNMENTS, Size, Wanted
 from gcmpi.seeds import CODE, generator
 
 
@@ -21,11 +21,17 @@ def is_invertible_load(k: int, delta: int) -> bool:
     return power is not None and delta % power[0] != 0
 
 
-def _coset_sizes(n: int, delta: int | None) -> Iterator[Size]:
+def _coset_sizes(wanted: Wanted) -> Iterator[Size]:
     """Without a wish, the first load from 3 on that k allows."""
+    n = wanted.n
     for k in (k for k in range(2, n + 1) if n % k == 0 and prime_power(k)):
-        load = delta or next((d for d in range(3, k + 1) if is_invertible_load(k, d)), 1)
-        if load <= k and is_invertible_load(k, load):
+        if wanted.load is not None and wanted.delta is None:
+            loads = range(floor(wanted.load * k), 0, -1)
+            load = next((d for d in loads if is_invertible_load(k, d)), 0)
+        else:
+            loads = range(3, k + 1)
+            load = wanted.delta or next((d for d in loads if is_invertible_load(k, d)), 1)
+        if 1 <= load <= k and is_invertible_load(k, load):
             generators = _generators(k, load)
             yield Size({"k": k, "m": n // k, "generators": generators}, k, load)
 
@@ -103,9 +109,11 @@ def coset(k: int, m: int, generators: tuple[int, ...]) -> AnyArray:
     return np.isin((worker - subset) % k, generators).astype(np.uint8)
 
 
-def _biregular_sizes(n: int, delta: int | None) -> Iterator[Size]:
+def _biregular_sizes(wanted: Wanted) -> Iterator[Size]:
     """As many subsets as workers, or half as many; without a wish a load of about sqrt(n)."""
+    n = wanted.n
     for k in (n, n // 2) if n % 2 == 0 else (n,):
+        delta = wanted.delta_of(k)
         load = min(isqrt(n - 1) + 1, k) if delta is None else delta
         if 1 <= load <= k:
             yield Size({"n": n, "k": k, "delta": load, "seed": 0}, k, load)
@@ -164,7 +172,8 @@ def biregular(n: int, k: int, delta: int, seed: int = 0) -> AnyArray:
     if not possible(delta):
         raise ValueError(
             f"biregular needs delta in 1..{k} with n * delta a multiple of k, "
-            f"not n={n}, k={k}, delta={delta}; {nearby('delta', delta, possible)}"
+            f"not n={n}, k={k}, delta={delta}; {nearby('delta', delta, possible)}; "
+            f"{recommended(n, k, delta)} ranks all codes of this load"
         )
     rng = generator(seed, CODE)
     held = [{(i * delta + u) % k for u in range(delta)} for i in range(n)]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from gcmpi.promises import AssignmentPromises
-from gcmpi.registry import ASSIGNMENTS, Part, Size, Sizes, Spec
+from gcmpi.registry import ASSIGNMENTS, Part, Size, Sizes, Spec, Wanted
 
 
 @dataclass(frozen=True)
@@ -81,23 +82,26 @@ def find(n: int, delta: int | None = None, m: int = 1) -> Found:
     exact: list[Entry] = []
     nearest: list[Entry] = []
     for part in ASSIGNMENTS:
-        here = list(_entries(part, n, delta, m))
+        here = list(entries(part, Wanted(n, delta, m=m)))
         exact += here
         if not here:
             for counts in (range(n - 1, 0, -1), range(n + 1, 2 * n + 2)):
-                found = (list(_entries(part, count, delta, m)) for count in counts)
+                wanted = (Wanted(count, delta, m=m) for count in counts)
+                found = (list(entries(part, one)) for one in wanted)
                 nearest += next(filter(None, found), [])
     exact.sort(key=lambda entry: entry.delta)
     nearest.sort(key=lambda entry: abs(entry.n - n))
     return Found(tuple(exact), tuple(nearest))
 
 
-def _entries(part: Part[AssignmentPromises], n: int, delta: int | None, m: int) -> Iterator[Entry]:
-    for size in part.sizes(n, delta) if part.sizes else ():
-        gamma = n * size.delta // size.k
-        if delta in (None, size.delta) and gamma >= m:
+def entries(part: Part[AssignmentPromises], wanted: Wanted) -> Iterator[Entry]:
+    """Iterate over what exists of one construction, every subset on at least m workers."""
+    for size in part.sizes(wanted) if part.sizes else ():
+        gamma = wanted.n * size.delta // size.k
+        light = wanted.load is None or Fraction(size.delta, size.k) <= wanted.load
+        if wanted.delta in (None, size.delta) and light and gamma >= wanted.m:
             spec = str(Spec(part.name, size.options))
-            yield Entry(spec, n, size.k, size.delta, gamma, part.promises.vertex_transitive)
+            yield Entry(spec, wanted.n, size.k, size.delta, gamma, part.promises.vertex_transitive)
 
 
 def one_option(
@@ -116,7 +120,8 @@ def one_option(
         Whether the construction exists for a value.
     """
 
-    def sizes(n: int, delta: int | None) -> Iterator[Size]:  # noqa: ARG001
+    def sizes(wanted: Wanted) -> Iterator[Size]:
+        n = wanted.n
         value = bisect_left(range(n + 1), n, key=lambda v: formula(v)[0])
         if formula(value)[0] == n and possible(value):
             yield Size({key: value}, *formula(value)[1:])
@@ -127,8 +132,8 @@ def one_option(
 def no_option(n: int, delta: int) -> Sizes:
     """Return the ``sizes`` of a single graph: n workers and subsets, load delta."""
 
-    def sizes(workers: int, delta_wanted: int | None) -> Iterator[Size]:  # noqa: ARG001
-        if workers == n:
+    def sizes(wanted: Wanted) -> Iterator[Size]:
+        if wanted.n == n:
             yield Size({}, n, delta)
 
     return sizes
@@ -145,13 +150,20 @@ def with_complement(sizes: Sizes, graph: bool = False) -> Sizes:
         The complement is J - I - A, that of a graph, and not J - A, that of a design.
     """
 
-    def both(n: int, delta: int | None) -> Iterator[Size]:
-        for size in sizes(n, delta):
+    def both(wanted: Wanted) -> Iterator[Size]:
+        for size in sizes(wanted):
             yield size
             load = size.k - graph - size.delta
             yield Size({**size.options, "complement": True}, size.k, load)
 
     return both
+
+
+def recommended(n: int, k: int, delta: int, m: int | None = None) -> str:
+    """Return the command that ranks all codes of a load, where one assignment does not exist."""
+    load = Fraction(min(max(delta, 1), max(k, 1)), max(k, 1))
+    parts = "" if m is None else f" --m {m}"
+    return f"python -m gcmpi.codes recommend --workers {n} --load {load}{parts}"
 
 
 def nearby(key: str, value: int, possible: Callable[[int], bool]) -> str:

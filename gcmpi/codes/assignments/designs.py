@@ -17,7 +17,7 @@ from gcmpi.arrays import AnyArray
 from gcmpi.codes.assignments.catalogue import nearby, one_option, with_complement
 from gcmpi.codes.assignments.difference_sets import develop, singer_difference_set
 from gcmpi.codes.assignments.fields import differences, is_prime_power, products
-from gcmpi.registry import ASSIGNMENTS, Size
+from gcmpi.registry import ASSIGNMENTS, Size, Wanted
 
 
 @ASSIGNMENTS.register(
@@ -71,8 +71,9 @@ def projective_plane(order: int, complement: bool = False) -> AnyArray:
     return develop(singer_difference_set(order, 2), complement)
 
 
-def _space_sizes(n: int, delta: int | None) -> Iterator[Size]:  # noqa: ARG001
+def _space_sizes(wanted: Wanted) -> Iterator[Size]:
     """Dimension 2 is left to `projective_plane`."""
+    n = wanted.n
     for dimension in range(3, n.bit_length()):
         order = 2
         while _points(order, dimension) < n:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
-from gcmpi.codes.assignments.catalogue import nearby
-from gcmpi.registry import ASSIGNMENTS, Size
+from gcmpi.codes.assignments.catalogue import nearby, recommended
+from gcmpi.registry import ASSIGNMENTS, Size, Wanted
 from gcmpi.seeds import CODE, generator
 
 DRAWS = 200
@@ -28,10 +28,14 @@ def is_ramanujan(A: AnyArray) -> bool:
     return second_eigenvalue(A) <= 2 * math.sqrt(delta - 1) + 1e-9
 
 
-def _expander_sizes(n: int, delta: int | None) -> Iterator[Size]:
+def _expander_sizes(wanted: Wanted) -> Iterator[Size]:
     """Without a wish, a load of about sqrt(n), at least 3."""
-    load = max(3, math.isqrt(n - 1) + 1) if delta is None else delta
-    load += delta is None and n * load % 2
+    n, load = wanted.n, wanted.delta_of(wanted.n)
+    if load is None:
+        load = max(3, math.isqrt(n - 1) + 1)
+        load += n * load % 2
+    elif wanted.delta is None:
+        load -= n * load % 2
     if 3 <= load < n and n * load % 2 == 0:
         yield Size({"n": n, "delta": load, "seed": 0}, n, load)
 
@@ -79,7 +83,8 @@ def expander(n: int, delta: int, seed: int = 0) -> AnyArray:
     if not possible(delta):
         raise ValueError(
             f"expander needs delta in 3..n-1 with n * delta even, not n={n}, delta={delta}; "
-            f"{nearby('delta', delta, possible)}"
+            f"{nearby('delta', delta, possible)}; {recommended(n, n, delta)} ranks all codes of "
+            "this load"
         )
     for draw in range(DRAWS):
         A = _regular_graph(n, delta, generator(seed, CODE, draw))
@@ -115,9 +120,10 @@ def _regular_graph(n: int, delta: int, rng: np.random.Generator) -> AnyArray:
     return A
 
 
-def _edge_sizes(n: int, delta: int | None) -> Iterator[Size]:
+def _edge_sizes(wanted: Wanted) -> Iterator[Size]:
     """List graphs of degree 3 and more with n edges."""
-    if delta in (None, 2):
+    n = wanted.n
+    if wanted.delta in (None, 2):
         for degree in range(3, math.isqrt(2 * n) + 1):
             vertices, rest = divmod(2 * n, degree)
             if not rest and degree < vertices:
@@ -164,9 +170,10 @@ def graph_edges(vertices: int, degree: int, seed: int = 0) -> AnyArray:
     return incidence(expander(vertices, degree, seed))
 
 
-def _circulant_sizes(n: int, delta: int | None) -> Iterator[Size]:
+def _circulant_sizes(wanted: Wanted) -> Iterator[Size]:
     """List one circulant graph of each even degree with n edges."""
-    if delta in (None, 2):
+    n = wanted.n
+    if wanted.delta in (None, 2):
         for half in range(1, math.isqrt(n) + 1):
             vertices, rest = divmod(n, half)
             if not rest and 2 * half < vertices:

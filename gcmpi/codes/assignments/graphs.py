@@ -18,7 +18,7 @@ import numpy as np
 from gcmpi.arrays import AnyArray, BoolArray
 from gcmpi.codes.assignments.catalogue import nearby, one_option, with_complement
 from gcmpi.codes.assignments.fields import differences, is_prime_power, logarithms, products
-from gcmpi.registry import ASSIGNMENTS, Size
+from gcmpi.registry import ASSIGNMENTS, Size, Wanted
 
 
 def graph(adjacent: BoolArray, complement: bool = False) -> AnyArray:
@@ -192,8 +192,9 @@ def _most_squares(v: int) -> int:
     return v - 2 if is_prime_power(v) else min(v - 2, 1)
 
 
-def _latin_sizes(n: int, delta: int | None) -> Iterator[Size]:  # noqa: ARG001
+def _latin_sizes(wanted: Wanted) -> Iterator[Size]:
     """List a complement only where no number of squares has its parameters."""
+    n = wanted.n
     v = isqrt(n)
     for squares in range(1, _most_squares(v) + 1 if v * v == n else 1):
         options, load = {"v": v, "squares": squares}, (squares + 2) * (v - 1)

@@ -11,8 +11,8 @@ import numpy as np
 from gcmpi.arrays import AnyArray
 from gcmpi.codes.assignments.catalogue import nearby
 from gcmpi.codes.assignments.expanders import circulant_edges
-from gcmpi.codes.assignments.repetition import groups
-from gcmpi.registry import ASSIGNMENTS, Size
+from gcmpi.codes.assignments.repetition import groups, how_many_groups
+from gcmpi.registry import ASSIGNMENTS, Size, Wanted
 from gcmpi.seeds import CODE, generator
 
 STARTS, SWAPS = 8, 60
@@ -51,9 +51,11 @@ def largest_r(n: int, c: int, m: int, s: int) -> int:
     return max(1, (n - s) // (m * c))
 
 
-def _sizes(n: int, delta: int | None) -> Iterator[Size]:
-    """List the graph with subsets on at least about sqrt(n) workers, and two on each by default."""
-    r, c = delta or 2, max(1, n // (math.isqrt(n - 1) + 1))
+def _sizes(wanted: Wanted) -> Iterator[Size]:
+    """List one graph, with `largest_r` subsets on a worker for s stragglers, or two by default."""
+    n, c, r = wanted.n, how_many_groups(wanted), wanted.delta
+    if r is None:
+        r = 2 if wanted.s is None or c > n else largest_r(n, c, wanted.m, wanted.s)
     if 1 < c and 1 < r <= n // c:  # with more subsets than workers no weights lose nothing
         yield Size({"n": n, "c": c, "r": r}, r * c, r)
 

@@ -8,32 +8,46 @@ from collections.abc import Iterator
 import numpy as np
 
 from gcmpi.arrays import AnyArray
-from gcmpi.codes.assignments.catalogue import nearby
-from gcmpi.registry import ASSIGNMENTS, Size
+from gcmpi.codes.assignments.catalogue import nearby, recommended
+from gcmpi.registry import ASSIGNMENTS, Size, Wanted
 
 
-def _any_load(n: int, delta: int | None) -> Iterator[Size]:
+def _any_load(wanted: Wanted) -> Iterator[Size]:
     """Without a wish, a load of about sqrt(n), as in a projective plane."""
+    n, delta = wanted.n, wanted.delta_of(wanted.n)
     delta = math.isqrt(n - 1) + 1 if delta is None else delta
     if 1 <= delta <= n:
         yield Size({"n": n, "delta": delta}, n, delta)
 
 
-def _dividing_load(n: int, delta: int | None) -> Iterator[Size]:
-    for load in range(1, n + 1) if delta is None else (delta,):
-        if 1 <= load <= n and n % load == 0:
-            yield Size({"n": n, "delta": load}, n, load)
+def _dividing_load(wanted: Wanted) -> Iterator[Size]:
+    n, delta = wanted.n, wanted.delta
+    loads = [load for load in range(1, n + 1) if n % load == 0 and delta in (None, load)]
+    if wanted.load is not None:
+        loads = [load for load in loads if load <= wanted.load * n][-1:]
+    for load in loads:
+        yield Size({"n": n, "delta": load}, n, load)
 
 
-def _identity(n: int, delta: int | None) -> Iterator[Size]:  # noqa: ARG001
-    yield Size({"n": n}, n, 1)
+def _identity(wanted: Wanted) -> Iterator[Size]:
+    yield Size({"n": wanted.n}, wanted.n, 1)
 
 
-def _groups(n: int, delta: int | None) -> Iterator[Size]:
-    """List groups of at least about sqrt(n) workers, the replication of a projective plane."""
-    if delta in (None, 1):
-        c = max(1, n // (math.isqrt(n - 1) + 1))
-        yield Size({"n": n, "c": c}, c, 1)
+def how_many_groups(wanted: Wanted) -> int:
+    """Return the c for which 1/c is the load that is wanted, or the most below it.
+
+    Without a wish, groups have at least about sqrt(n) workers, the replication of a projective
+    plane.
+    """
+    if wanted.load is not None:
+        return math.ceil(1 / wanted.load)
+    return max(1, wanted.n // (math.isqrt(wanted.n - 1) + 1))
+
+
+def _groups(wanted: Wanted) -> Iterator[Size]:
+    c = how_many_groups(wanted)
+    if wanted.delta in (None, 1) and c <= wanted.n:
+        yield Size({"n": wanted.n, "c": c}, c, 1)
 
 
 @ASSIGNMENTS.register(
@@ -112,7 +126,8 @@ def fractional_repetition(n: int, delta: int) -> AnyArray:
         raise ValueError(
             f"fractional-repetition needs delta a divisor of n, not n={n}, delta={delta}; "
             f"{nearby('delta', delta, lambda v: n % v == 0)}, or groups:n={n},c="
-            f"{min(n, max(1, round(n / max(delta, 1))))}, which exists for every n and c"
+            f"{min(n, max(1, round(n / max(delta, 1))))}, which exists for every n and c; "
+            f"{recommended(n, n, delta)} ranks all codes of this load"
         )
     group = np.arange(n) // delta
     A: AnyArray = (group[:, None] == group[None, :]).astype(np.uint8)

@@ -198,12 +198,16 @@ def _orthogonalise(V: Array, f: Array) -> tuple[Array, IntArray]:
     Shapes: V (sets, p, r), f (r, m); returns Y (sets, m, p) and counts (sets,).
     """
     Q, clear = np.zeros_like(V), np.ones(V.shape[:2], dtype=np.bool_)
+    found = np.zeros(len(V), dtype=np.intp)
     for i in range(V.shape[1]):
+        if found.min(initial=V.shape[2]) == V.shape[2]:
+            break  # the bases are complete: all other rows depend on them
         v, before = V[:, i, :, None], Q[:, :i]
         for _ in range(2):
             v = v - before.transpose(0, 2, 1) @ (before @ v)
         sine = np.sqrt(np.sum(v**2, axis=1))
         kept = sine > DEPENDENT
+        found += kept[:, 0]
         Q[:, i] = v[:, :, 0] / np.where(kept, sine, np.inf)
         clear[:, i] = (~kept | (sine >= INDEPENDENT))[:, 0]
     return (Q @ f).transpose(0, 2, 1), _leading(clear)

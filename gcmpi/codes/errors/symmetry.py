@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gcmpi.codes.code import Code
+from gcmpi.codes.encodings.frames import is_cyclic
 
 SAME = 1e-9
 """Largest difference between coefficients, in columns of norm 1, that counts as none."""
@@ -19,8 +20,10 @@ def unbiased(code: Code) -> bool:
     proof. False means that this theorem does not say so.
     """
     m, k, n = code.m, code.k, code.n
+    if m > 2 or not is_cyclic(code.A):
+        return False
     norms = np.linalg.norm(code.B, axis=0)
-    if m > 2 or not norms.all():
+    if not norms.all():
         return False
     blocks = (code.B / norms).reshape(m, k, n)
     moved = np.roll(blocks, (-1, -1), axis=(1, 2)).reshape(m, k, n)

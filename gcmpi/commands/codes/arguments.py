@@ -40,35 +40,14 @@ class Choice(Ensemble):
             raise ValueError(f"m must be at least 1, not {m}")
         first, second = ASSIGNMENTS.parse(assignment), ENCODINGS.parse(encoding)
         A = ASSIGNMENTS.build(first)
-        model = odds = None
-        if stragglers is not None and stragglers[:1].isalpha():
-            model = STRAGGLERS.parse(stragglers)
-            odds = STRAGGLERS.build(model, n=A.shape[1], seed=0).odds
-        return cls(A, m, second, odds, assignment=first, model=model)
+        model = straggler_model(stragglers)
+        known = None if model is None else odds(model, A.shape[1])
+        return cls(A, m, second, known, assignment=first, model=model)
 
     def survivors(self, sets: int, seed: int) -> BoolArray:
-        """Return who answers in the first iterations of the model, (sets, n).
-
-        Raises
-        ------
-        ValueError
-            If the model makes workers late by some time: who straggles is then up to the server.
-        """
-        model = self._stragglers(seed)
-        delays: Array = np.array([model.delays(t) for t in range(sets)])
-        if not ((delays == 0) | np.isinf(delays)).all():
-            raise ValueError(
-                f"--stragglers {self.model} delays workers by some time; whom the server waits for "
-                "depends on its rule: take a model of silent workers, such as bernoulli:q=0.25 or "
-                "markov:q=0.25,delay=inf"
-            )
-        answers: BoolArray = delays == 0
-        return answers
-
-    def _stragglers(self, seed: int) -> StragglerModel:
+        """Return who answers in the first iterations of the model, as `survivors`."""
         assert self.model is not None
-        model: StragglerModel = STRAGGLERS.build(self.model, n=self.n, seed=seed)
-        return model
+        return survivors(self.model, self.n, sets, seed)
 
     def counts(self, text: str | None) -> list[int]:
         """Read straggler counts as in ``0,3,5-8``; 0 to n/4 without a text.
@@ -89,3 +68,38 @@ class Choice(Ensemble):
         if not counts or max(counts) > self.n:
             raise ValueError(f"--stragglers must be in 0..{self.n} (the workers), not {text}")
         return counts
+
+
+def straggler_model(text: str | None) -> Spec | None:
+    """Return the straggler model that a text names; None if it is no name."""
+    return STRAGGLERS.parse(text) if text is not None and text[:1].isalpha() else None
+
+
+def odds(model: Spec, n: int) -> Array | None:
+    """Return the probabilities of n workers to straggle, where a model knows them, (n,)."""
+    return _built(model, n, 0).odds
+
+
+def survivors(model: Spec, n: int, sets: int, seed: int) -> BoolArray:
+    """Return who of n workers answers in the first iterations of a straggler model, (sets, n).
+
+    Raises
+    ------
+    ValueError
+        If the model makes workers late by some time: who straggles is then up to the server.
+    """
+    built = _built(model, n, seed)
+    delays: Array = np.array([built.delays(t) for t in range(sets)])
+    if not ((delays == 0) | np.isinf(delays)).all():
+        raise ValueError(
+            f"--stragglers {model} delays workers by some time; whom the server waits for "
+            "depends on its rule: take a model of silent workers, such as bernoulli:q=0.25 or "
+            "markov:q=0.25,delay=inf"
+        )
+    answers: BoolArray = delays == 0
+    return answers
+
+
+def _built(model: Spec, n: int, seed: int) -> StragglerModel:
+    built: StragglerModel = STRAGGLERS.build(model, n=n, seed=seed)
+    return built

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from fractions import Fraction
 
 from gcmpi import environment
 from gcmpi.commands import parsing
@@ -55,6 +56,13 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "find": (
         "the assignments for a number of workers, and the nearest",
         (("{prog} --workers 31 --m 2", "what exists for 31 workers"),),
+    ),
+    "recommend": (
+        "measure all codes for a number of workers and a load, and rank them",
+        (
+            ("{prog} --workers 31 --m 2 --load 0.2", "at most a fifth of the data on a worker"),
+            ("{prog} --workers 20 --load 1/4 --hosts 5", "five hosts, one of which is late"),
+        ),
     ),
 }
 
@@ -105,6 +113,7 @@ def parser() -> parsing.Parser:
     _add_compared(subs["compare"])
     _add_exact(subs["stability"])
     _add_wanted(subs["find"])
+    _add_wish(subs["recommend"])
     _add_stragglers(subs["error"], subs["worst"])
     _add_sample(subs)
     _add_output(subs)
@@ -165,6 +174,50 @@ def _add_wanted(sub: argparse.ArgumentParser) -> None:
     add("--m", type=int, default=1, metavar="M", help="at least m workers for every subset")
 
 
+def _add_wish(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument_group("what is wanted").add_argument
+    add("--workers", type=int, required=True, metavar="N", help="how many workers")
+    add("--m", type=int, default=2, metavar="M", help="messages of d/m numbers (default: 2)")
+    add(
+        "--load",
+        type=_fraction,
+        required=True,
+        metavar="L",
+        help="at most this part of the data on a worker, as 0.25 or 1/4",
+    )
+    add(
+        "--stragglers",
+        metavar="S|MODEL",
+        help="how many, a quarter of the workers by default; or a model of silent workers, e.g. "
+        "bernoulli:q=0.1",
+    )
+    add(
+        "--hosts",
+        type=int,
+        metavar="H",
+        help="the workers are on so many hosts, and S whole hosts are late, one by default",
+    )
+    add(
+        "--against",
+        choices=("mean", "worst"),
+        default="mean",
+        help="rank by the mean error or by the worst one found (default: %(default)s)",
+    )
+    add = sub.add_argument_group("what is measured").add_argument
+    add("--assignment", metavar="PART", action="append", default=[], help="only this; repeatable")
+    add("--encoding", metavar="PART", action="append", default=[], help="only this; repeatable")
+    add("--train", action="store_true", help="train the encodings that have to be trained")
+
+
+def _fraction(text: str) -> Fraction:
+    """Read a part of the data: 0.25 or 1/4."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        message = f"must be a part of the data such as 0.25 or 1/4, not {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+
+
 def _add_stragglers(error: argparse.ArgumentParser, worst: argparse.ArgumentParser) -> None:
     group = error.add_argument_group("stragglers")
     group.add_argument(
@@ -187,7 +240,7 @@ def _add_stragglers(error: argparse.ArgumentParser, worst: argparse.ArgumentPars
 def _add_sample(subs: dict[str, parsing.Parser]) -> None:
     groups = {
         name: subs[name].add_argument_group("the sample")
-        for name in ("show", "error", "worst", "compare", "stability")
+        for name in ("show", "error", "worst", "compare", "stability", "recommend")
     }
     for name in ("error", "compare"):
         groups[name].add_argument(
@@ -221,7 +274,15 @@ def _add_sample(subs: dict[str, parsing.Parser]) -> None:
 def _add_output(subs: dict[str, parsing.Parser]) -> None:
     for name, sub in subs.items():
         group = sub.add_argument_group("output")
-        if name in ("error", "worst", "compare", "stability"):
+        if name == "recommend":
+            group.add_argument(
+                "--rows",
+                type=_natural,
+                default=10,
+                metavar="R",
+                help="codes shown, and measured on all sets (default: %(default)s)",
+            )
+        if name in ("error", "worst", "compare", "stability", "recommend"):
             group.add_argument("--json", action="store_true", help="print a JSON list")
         if name in ("error", "compare", "stability"):
             group.add_argument("--plot", metavar="FILE", help="draw to FILE (.png, .svg, ..)")

@@ -10,10 +10,12 @@ import numpy as np
 from gcmpi import seeds
 from gcmpi.arrays import Array
 from gcmpi.codes import assignments, bounds, errors, theorems
+from gcmpi.codes.assignments import catalogue
 from gcmpi.codes.code import Code
 from gcmpi.codes.decoders.least_squares import noise_gain
 from gcmpi.commands.codes.arguments import Choice
 from gcmpi.commands.codes.output import Progress, curve_objects, plot, print_json, statistics, table
+from gcmpi.commands.codes.recommend import recommend
 from gcmpi.commands.codes.stability import stability
 from gcmpi.registry import ASSIGNMENTS, DECODERS, ENCODINGS
 
@@ -259,6 +261,10 @@ def find(options: argparse.Namespace) -> None:
                     for e in entries
                 ],
             )
+    if not found.exact and options.delta is not None:
+        n, delta = options.workers, options.delta
+        command = catalogue.recommended(n, n, delta, options.m)
+        print(f"# all codes of at most this load, measured and ranked: {command}")
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
@@ -269,6 +275,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "compare": compare,
     "stability": stability,
     "find": find,
+    "recommend": recommend,
 }
 
 

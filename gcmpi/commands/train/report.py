@@ -261,10 +261,9 @@ def _target(run: Run) -> str:
 def _when(figures: Mapping[str, Any]) -> str:
     """Say when a run reached its target."""
     if figures["seconds_to_target"] is None:
-        best = (
-            "" if figures["excess"] is None else f", the last loss is {figures['excess']:.2g} above"
-        )
-        return f"not reached in {figures['iterations']} iterations{best}"
+        excess = figures["excess"]
+        last = "" if excess is None else f": the last loss is {excess:.2g} above the smallest"
+        return f"not reached in {figures['iterations']} iterations{last}"
     return (
         f"reached after {figures['iterations_to_target']:.0f} iterations, "
         f"{figures['bytes_to_target'] / 1e6:.4g} MB up, {figures['seconds_to_target']:.2f} s of "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +94,39 @@ def descend(
     return parameters
 
 
+class TooLongError(ValueError):
+    """Training would take longer than `patience` allows.
+
+    Attributes
+    ----------
+    seconds
+        The CPU time that it would take, estimated from the first steps.
+    """
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(f"{what} would take about {seconds:.0f} s")
+        self.seconds = seconds
+
+
+_patience: ContextVar[float | None] = ContextVar("patience", default=None)
+
+
+@contextmanager
+def patience(seconds: float | None) -> Iterator[None]:
+    """Let training inside the block raise `TooLongError` after so much CPU time.
+
+    Parameters
+    ----------
+    seconds
+        The time; None lets training end.
+    """
+    token = _patience.set(seconds)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
 class Progress:
     """Says on standard error how far training is: one line that changes, or one in 10 seconds.
 
@@ -106,11 +141,21 @@ class Progress:
     def __init__(self, what: str, steps: int) -> None:
         self._what, self._steps, self._before = what, steps, 0
         self._live = sys.stderr.isatty()
+        self._began = time.process_time()
         self._next = time.monotonic() + (0.5 if self._live else 10.0)
 
     def __call__(self, done: int, mean: float) -> None:
-        """Tell that `done` steps of this phase are done."""
+        """Tell that `done` steps of this phase are done.
+
+        Raises
+        ------
+        TooLongError
+            If training takes longer than `patience` allows.
+        """
         now = time.monotonic()
+        allowed, spent = _patience.get(), time.process_time() - self._began
+        if allowed is not None and spent > allowed:
+            raise TooLongError(self._what, spent * self._steps / (self._before + done))
         if now < self._next:
             return
         self._next = now + (0.5 if self._live else 10.0)

@@ -305,10 +305,13 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        """A short name of the code, for files and plots."""
+        """A short name of the code and of the server's memory, for files and plots."""
         name, _, options = self.encoding.partition(":")
         code = name if not options else f"{name}-{options}"
-        return f"{code}-m{self.m}".replace(":", "-").replace(",", "-").replace("=", "")
+        if self.parts != "all":
+            code = f"{code}-{self.parts}"
+        kept = f"-memory{self.memory}" if self.remembers else ""
+        return f"{code}-m{self.m}{kept}".replace(":", "-").replace(",", "-").replace("=", "")
 
 
 TARGETS = ("target_accuracy", "target_loss", "target_excess")

@@ -227,6 +227,7 @@ def summary(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
         "assignment": e.assignment,
         "encoding": e.encoding,
         "m": e.m,
+        "memory": e.memory,
         "seed": e.seed,
         "workers": int(columns["survivors"].shape[1]),
         "iterations": found.iterations,

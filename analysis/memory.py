@@ -87,7 +87,7 @@ Outcomes = Mapping[int, Outcome]
 def line(runs: Outcomes, reference: Outcomes) -> str:
     """Return the half of a table's line that is about a code with, or without, memory."""
     if not runs:
-        return f"{'no complete run':<50}"
+        return f"{'no complete run':<36}"
     common = sorted(runs.keys() & reference.keys())
     mine, its = (
         np.array([of[seed].figures.iterations_to_target for seed in common])
@@ -107,10 +107,12 @@ def table(condition: str, runs: Mapping[str, Outcomes]) -> str:
     """Return the table of a condition; `runs` by competitor, the reference among them."""
     reference = runs[REFERENCE]
     full = [run.figures.iterations_to_target for run in reference.values()]
-    count = f"{np.median(full):.0f} iterations" if full else "no complete run"
+    count = f"needs {np.median(full):.0f} iterations" if full else "has no complete run"
+    if np.isinf(full).any():
+        count = f"ends at {np.median([run.floor for run in reference.values()]):.2g}"
     half = f"{'iterations':<18} {'MB up':>7}  {'ends at':<8}"
     lines = [
-        f"# {condition}: {REFERENCE} needs {count} (median of {len(full)} seeds)",
+        f"# {condition}: {REFERENCE} {count} (median of {len(full)} seeds)",
         f"# {'':<20} {'without memory':<36}  with memory",
         f"# {'':<20} {half}  {half}",
     ]
@@ -151,9 +153,8 @@ def draw(runs: Mapping[str, Mapping[str, Outcomes]], output: Path) -> None:
     for axes, (condition, title) in zip(panels, titles.items(), strict=True):
         curves(axes, runs.get(condition, {}), title)
     panels[0].set_ylabel("loss above the smallest, relative")
-    panels[0].legend(
-        fontsize="x-small", title="solid: memory, dotted: none", title_fontsize="x-small"
-    )
+    legend = "solid: with memory, dotted: without"
+    panels[-1].legend(fontsize="small", title=legend, title_fontsize="small", loc="lower left")
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110)
 

@@ -187,7 +187,7 @@ def test_the_face_is_frozen():
         "launch": ["e", "observer", "output", "overwrite", "resume"],
         "simulate": ["e", "observer", "output", "overwrite", "resume"],
         "CodedLoop": ["rows", "initial", "code", "settings"],
-        "Ensemble": ["A", "m", "encoding", "odds", "seed", "relabel", "assignment"],
+        "Ensemble": ["A", "m", "encoding", "odds", "seed", "relabel", "assignment", "placement"],
         "Code": ["A", "B", "m"],
         "encoding": ["redrawn", "unbiased", "exact", "tolerant", "decoder", "theorem"],
         "assignment": ["vertex_transitive", "irregular"],

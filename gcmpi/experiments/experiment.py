@@ -10,7 +10,7 @@ import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from gcmpi.codes.code import Code
@@ -300,7 +300,7 @@ class Experiment:
     @property
     def differences(self) -> list[str]:
         """The lines of `toml` that are not the default."""
-        ordinary = set(Experiment().toml.splitlines(keepends=True))
+        ordinary = _defaults()
         return [line for line in self.toml.splitlines(keepends=True) if line not in ordinary]
 
     @property
@@ -316,6 +316,12 @@ class Experiment:
 
 TARGETS = ("target_accuracy", "target_loss", "target_excess")
 """The settings that end a run early."""
+
+
+@cache
+def _defaults() -> frozenset[str]:
+    """Return the lines of the TOML of an experiment without settings."""
+    return frozenset(Experiment().toml.splitlines(keepends=True))
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

@@ -45,10 +45,10 @@ def recommend(options: argparse.Namespace) -> None:
     if left := len(found.rows) - options.rows:
         print(f"# and {left} more: --rows, or --json for all")
     for one in found.untrained:
-        where = one.assignments[0] if len(one.assignments) == 1 else len(one.assignments)
+        count = len(one.assignments)
         print(
-            f"# not measured: {one.encoding} on {where} assignments, to be trained in about "
-            f"{one.seconds:.0f} s with --train"
+            f"# not measured: {one.encoding} on {count} assignment{'s' if count > 1 else ''}, "
+            f"to be trained in about {one.seconds:.0f} s with --train"
         )
     print(f"\n{found.why}\n")
     print(shlex.join(_command(options, model, found.rows[0])))

@@ -148,11 +148,6 @@ class Layout:
         return math.prod(self.shape)
 
 
-def numbers(codes: Ensemble, d: int) -> int:
-    """Return how many numbers a server with memory keeps for a code and gradients of d numbers."""
-    return Layout.of({codes.m: codes}, d).numbers
-
-
 def _blocks(codes: Ensemble, *, whole: bool) -> Iterator[Block]:
     """Yield the parts of a code's space; `whole` keeps whole subset gradients."""
     first = 0

@@ -405,11 +405,11 @@ REFUSED = {
     "block m": (lambda: encodings.block_mds(fractional_repetition(6, 2), 3), "use m <= 2"),
     "groups": (
         lambda: encodings.fractional_repetition(assignments.affine_plane(3), 1),
-        "--assignment fractional-repetition:n=9,delta=3",
+        "--assignment groups:n=9,c=3,",
     ),
     "erasurehead": (
         lambda: encodings.erasurehead(cyclic(6, 2), 1),
-        "encoding erasurehead .*fractional-repetition:n=6,delta=2",
+        "encoding erasurehead .*--assignment groups:n=6,c=3,",
     ),
     "bibd": (lambda: encodings.design_code(petersen(), 1), "find --workers 10"),
     "expander": (

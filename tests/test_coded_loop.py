@@ -79,7 +79,8 @@ def test_audits_are_those_of_an_ordinary_run(script):
         script("""
         settings = {"stragglers": "bernoulli:q=0.3", "encoding": "random-diagonal", "seed": 4,
                     "switch": "observed:tolerance=0.3", "dtype": "float64"}
-        for more in ({}, {"wire": "float32", "rescale": "none", "seed": 5}):
+        for more in ({}, {"wire": "float32", "rescale": "none", "seed": 5},
+                     {"memory": 0.5, "seed": 6}):
             mine = loop(**{**settings, **more})
             run = mine.serve() if mine.server else work(mine)
             usual = gcmpi.launch(mine.experiment.change({"problem": Problem, "dataset": data}))

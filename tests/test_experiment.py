@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 
 import pytest
 
+import gcmpi
 from gcmpi.experiments.experiment import Experiment
+from gcmpi.registry import REGISTRIES, Registry
 from tests.every import every
 
 
@@ -91,3 +94,17 @@ def test_refusals(settings, pattern):
 def test_set_on_something_without_options():
     with pytest.raises(ValueError, match="'wire' has no options"):
         Experiment().change({"wire.bits": "3"})
+
+
+def test_the_text_of_a_part_is_read_once(monkeypatch):
+    read, parse = Counter(), Registry.parse
+    monkeypatch.setattr(Registry, "parse", lambda r, x: read.update([(r.kind, x)]) or parse(r, x))
+    e = Experiment(
+        assignment="cyclic:n=7,delta=3", encoding="random-diagonal:epsilon=0.3",
+        switch="observed:tolerance=0.9", decoder="ridge:eps=0.01", problem="mlp:hidden=3",
+        dataset="mixture:rows=70,features=3", optimizer="adam:rate=0.01", iterations=2,
+        stragglers="markov:q=0.1", wait="fastest:count=5", compression="rand-k:feedback=false",
+    )  # fmt: skip
+    gcmpi.simulate(e)
+    given = {(parts.kind, getattr(e, name)): 1 for name, parts in REGISTRIES.items()}
+    assert {key: read[key] for key in given} == given

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import gcmpi
 from gcmpi.environment import THREADS
 from gcmpi.experiments.experiment import Experiment
 from jobs.slurm import batch_script
@@ -43,6 +44,16 @@ def test_experiment_is_the_default_written_out() -> None:
     text = (JOBS / "train.toml").read_text()
     assert text == Experiment().toml, "python -m gcmpi.train --print-config > jobs/train.toml"
     assert Experiment.from_toml(text) == Experiment()
+
+
+def test_the_best_code_with_memory():
+    """The default run stays the paper's; jobs/best.toml differs from it in code and memory only."""
+    best = Experiment.from_toml((JOBS / "best.toml").read_text())
+    changed = {line.partition(" = ")[0] for line in best.differences}
+    assert changed == {"assignment", "encoding", "memory"}
+    run = gcmpi.simulate(best.change({"iterations": 4, "problem": "softmax"}))
+    assert run.valid
+    assert run.parts.A.shape == (5, 31)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

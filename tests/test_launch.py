@@ -163,6 +163,18 @@ def test_ensembles_draw_what_runs_draw():
     assert repr(CODE.at(0)) == "Code: 7 workers, 7 subsets, m=2, load 3, replication 3"
 
 
+def test_a_relabelled_ensemble_is_the_one_that_a_run_draws():
+    code = gcmpi.Ensemble(CODE.A, m=2, encoding="harmonic", seed=4, relabel=True)
+    e = gcmpi.Experiment(code=code, **{**SMALL, "seed": 4})
+    assert e.relabel
+    assert gcmpi.Experiment(code=CODE, relabel=True, **SMALL).relabel
+    codes = gcmpi.simulate(e).parts.shared.codes
+    for t in (0, 3):
+        assert np.array_equal(codes.at(t).B, code.at(t).B)
+    assert not np.array_equal(code.at(0).B, code.at(3).B)
+    assert np.array_equal(codes.fixed, code.fixed)
+
+
 def test_a_matrix_is_an_encoding_too():
     B = gcmpi.encodings.stacked(CODE.A, 2)
     run = gcmpi.simulate(gcmpi.Experiment(code=gcmpi.Ensemble(CODE.A, m=2, encoding=B), **SMALL))
@@ -175,7 +187,7 @@ def test_the_face_is_frozen():
         "launch": ["e", "observer", "output", "overwrite", "resume"],
         "simulate": ["e", "observer", "output", "overwrite", "resume"],
         "CodedLoop": ["rows", "initial", "code", "settings"],
-        "Ensemble": ["A", "m", "encoding", "odds", "seed", "relabel", "assignment"],
+        "Ensemble": ["A", "m", "encoding", "odds", "seed", "relabel", "assignment", "placement"],
         "Code": ["A", "B", "m"],
         "encoding": ["redrawn", "unbiased", "exact", "tolerant", "decoder", "theorem"],
         "assignment": ["vertex_transitive", "irregular"],

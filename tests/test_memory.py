@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 
 from gcmpi.codes import errors
 from gcmpi.codes.ensemble import Ensemble
+from gcmpi.codes.in_turn import InTurn
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.run import assignment_matrix, build
 from gcmpi.training import memory
@@ -30,6 +32,7 @@ SMALL = {
     "wait": "deadline:0.02",
 }
 GROUPS = {"assignment": "groups:n=11,c=3", "encoding": "frame"}
+SLOW = {"stragglers": "slow-set:workers=1+3,factor=3.5", "wait": "fastest:5", "late": "remember"}
 UNCODED = {"assignment": "uncoded:n=7", "encoding": "uncoded", "m": 1}
 KINDS = {
     "fixed": {"encoding": "harmonic:t=0"},
@@ -46,6 +49,13 @@ KINDS = {
     "decoder": {"encoding": "bibd", "decoder": "bibd", "m": 1},
     "batches": GROUPS | {"batch": "0.3", "memory": "auto"},
     "slow": {"stragglers": "slow-set:workers=1+3,factor=3", "wait": "fastest:5"},
+    "in-turn": GROUPS | {"encoding": "stacked", "m": 4, "parts": "in-turn"},
+    "in-turn-uncoded": UNCODED | {"m": 2, "parts": "in-turn"},
+    "in-turn-redrawn": {"encoding": "random-diagonal", "m": 3, "parts": "in-turn"},
+    "late": SLOW | {"encoding": "harmonic:t=0"},
+    "late-redrawn": SLOW | {"encoding": "random-diagonal"},
+    "late-switched": SLOW
+    | {"encoding": "harmonic:t=0", "switch": "observed:tolerance=0.3", "m": 3},
     "short": GROUPS | {"wire": "float16", "dtype": "float32"},
     "top-k": {"encoding": "harmonic:t=0", "compression": "top-k"},
 }
@@ -76,20 +86,36 @@ class Overheard:
         return replies
 
 
+def when(answer):
+    return answer[:3]
+
+
 def dense(run, heard, eta):
     """Yield the gradient of each iteration by the formulas as they stand, with all of Zh."""
     k, d = run.A.shape[0], run.shared.problem.d
     whole = np.zeros((k, 6 * d))
+
+    def learn(m, B, Y):
+        length = -(-d // m)
+        Z = whole[:, : m * length].reshape(k, m, length).swapaxes(0, 1).reshape(m * k, length)
+        Z = Z.copy()
+        E = Y - B.T @ Z
+        new = Z + eta * np.linalg.pinv(B).T @ E
+        whole[:, : m * length] = new.reshape(m, k, length).swapaxes(0, 1).reshape(k, -1)
+        return Z, E
+
     for t, (m, _, replies) in enumerate(heard):
-        scheme, S, length = run.schemes[m], replies.survivors, -(-d // m)
+        scheme, S = run.schemes[m], replies.survivors
+        for (then, m_then), late in itertools.groupby(
+            sorted(replies.kept, key=when), lambda a: a[:2]
+        ):
+            answers = list(late)
+            B = run.schemes[m_then].codes.at(then).B[:, [answer.i for answer in answers]]
+            learn(m_then, B, np.stack([answer.y for answer in answers]))
         code = scheme.codes.at(t, None if replies.done is None else replies.done.finished)
         R = scheme.decoder(code, S)
-        Z = whole[:, : m * length].reshape(k, m, length).swapaxes(0, 1).reshape(m * k, length)
-        B, F = code.B[:, S], code.target
-        E = replies.Y[S] - B.T @ Z
-        yield (F.T @ Z + R[S].T @ E).ravel()[:d]
-        Z += eta * np.linalg.pinv(B).T @ E
-        whole[:, : m * length] = Z.reshape(m, k, length).swapaxes(0, 1).reshape(k, -1)
+        Z, E = learn(m, code.B[:, S], replies.Y[S])
+        yield (code.target.T @ Z + R[S].T @ E).ravel()[:d]
 
 
 @every("kind", KINDS)
@@ -107,6 +133,9 @@ def test_training_follows_the_dense_formulas(kind, eta):
     np.testing.assert_allclose(state.theta, theta, **close)
     assert {row.check for row in rows} == {1 if run.shared.wire.exact else 255}
     assert {row.divisor for row in rows} == {1.0}
+    heard = sum(len(replies.kept) for _, _, replies in exchange.heard)
+    assert heard == sum(row.stale_messages for row in rows) * (run.experiment.late == "remember")
+    assert heard > 5 or "late" not in kind
 
 
 @pytest.mark.parametrize("settings", [UNCODED, KINDS["redrawn"], GROUPS | {"m": 3}])
@@ -309,3 +338,79 @@ def test_a_memory_that_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr(environment, "free_memory", lambda: 100.0)
     with pytest.raises(ValueError, match=r"--memory 1 keeps 98 numbers, 0 MB, but 0 MB are free"):
         make(**KINDS["redrawn"])
+
+
+# one part in turn
+
+
+def test_every_worker_sends_every_part_in_turn_and_holders_of_a_subset_share_them_out():
+    for assignment, encoding in (("groups:n=11,c=3", "stacked"), ("uncoded:n=5", "uncoded")):
+        codes = InTurn(assignment, 3, encoding)
+        plain = codes.whole.at(0).B
+        parts = np.stack([codes.at(t).B.reshape(3, codes.k, codes.n) for t in range(7)])
+        np.testing.assert_array_equal(parts.sum(axis=1), np.broadcast_to(plain, (7, *plain.shape)))
+        sent = parts.any(axis=2).argmax(axis=1)  # (t, n)
+        np.testing.assert_array_equal(sent[1:], (sent[:-1] + 1) % 3)
+        for holders in codes.A.astype(bool):
+            assert len(set(sent[0, holders])) == min(3, holders.sum())
+        for t in range(3):
+            for i in range(codes.n):
+                rows = codes.at(t).B.reshape(3, codes.k, codes.n)[:, codes.A[:, i] == 1, i]
+                np.testing.assert_array_equal(codes.coefficients(t, i), rows)
+    draws = {
+        InTurn("uncoded:n=5", 3, "uncoded").draw(np.random.default_rng(s)).tobytes()
+        for s in range(20)
+    }
+    assert len(draws) == 3
+
+
+def test_a_quarter_of_the_bytes_and_the_same_optimum():
+    parts = {"parts": "in-turn", "iterations": 150, "optimizer": "sgd:rate=0.3"}
+    _, rows = follow(make(**GROUPS | {"encoding": "stacked", "m": 4}, **parts))
+    _, plain = follow(make(**GROUPS | {"encoding": "stacked", "m": 1, "iterations": 150}))
+    assert (
+        rows[-1].bytes_up / rows[-1].survivors.sum()
+        < 0.4 * plain[-1].bytes_up / plain[-1].survivors.sum()
+    )
+    assert np.median([row.gradient_error for row in rows[-30:]]) < 0.1
+
+
+@every(
+    "settings, message",
+    [
+        ({"memory": "0"}, "leaves out all parts of a message but one.*: give --memory 1"),
+        ({"switch": "observed:tolerance=0.4"}, "with one m: give --switch never"),
+        ({"relabel": True}, "--parts in-turn goes without --relabel"),
+        ({"encoding": "partial-stragglers"}, "needs an encoding that is fixed before"),
+        ({"compression": "top-k"}, "as with --parts in-turn"),
+    ],
+)
+def test_parts_in_turn_that_cannot_be_used_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(parts="in-turn", **{"m": 2} | settings)
+
+
+# late answers
+
+
+def test_late_answers_bring_what_slow_workers_alone_hold():
+    """Uncoded, the rows of two slow workers are lost for good; remembered, they are a bit old."""
+    settings = UNCODED | SLOW | {"iterations": 200, "optimizer": "sgd:rate=0.3"}
+    loss = {late: follow(make(**settings | {"late": late}))[1][-1].loss for late in LATE}
+    best = follow(make(**settings | {"wait": "all", "late": "drop"}))[1][-1].loss
+    assert loss["remember"] < best + 0.05 * (loss["drop"] - best)
+
+
+LATE = ("drop", "remember")
+
+
+@every(
+    "settings, message",
+    [
+        ({"memory": "0"}, "--late remember feeds late answers to the server's memory"),
+        ({"encoding": "partial-stragglers"}, "--late remember is for whole answers"),
+    ],
+)
+def test_late_answers_that_cannot_be_remembered_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(late="remember", **settings)

@@ -42,6 +42,62 @@ def test_nesterov_is_the_gradient_at_the_point_ahead():
         np.testing.assert_allclose(got, phi)
 
 
+def test_nesterov_as_it_is_written():
+    """x' = y - rate g(y), y' = x' + momentum (x' - x)."""
+    x = y = np.zeros(2)
+    for g, got in zip(G, run("nesterov:rate=0.1,momentum=0.8"), strict=True):
+        before, x = x, y - 0.1 * g
+        y = x + 0.8 * (x - before)
+        np.testing.assert_allclose(got, y)
+
+
+def quadratic(d: int = 6):
+    rng = np.random.default_rng(3)
+    Q = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    return (Q * np.logspace(-2, 1, d)) @ Q.T, rng.normal(size=d)
+
+
+def test_lbfgs_is_bfgs_of_its_last_pairs():
+    """Dense BFGS updates H' = V'HV + ss'/(s'y), V = I - ys'/(s'y), on a quadratic."""
+    A, b = quadratic()
+    optimizer = OPTIMIZERS.build("lbfgs:rate=0.2,history=3,damping=0.05")
+    thetas, gradients = [np.ones(6)], []
+    for t in range(8):
+        theta, g = thetas[-1], A @ thetas[-1] - b
+        gradients.append(g)
+        thetas.append(optimizer.step(theta, g, t))
+        S = np.diff(thetas[:-1], axis=0)[-3:]
+        Y = (np.diff(gradients, axis=0) + 0.05 * np.diff(thetas[:-1], axis=0))[-3:]
+        H = np.eye(6) * (S[-1] @ Y[-1] / (Y[-1] @ Y[-1]) if t else 1)
+        for s, y in zip(S, Y, strict=True):
+            V = np.eye(6) - np.outer(y, s) / (s @ y)
+            H = V.T @ H @ V + np.outer(s, s) / (s @ y)
+        np.testing.assert_allclose(thetas[-1], theta - 0.2 * H @ g, rtol=1e-9, atol=1e-12)
+
+
+def test_lbfgs_beats_the_condition_number_and_survives_noise():
+    A, b = quadratic()
+    best = np.linalg.solve(A, b)
+
+    def distance(text: str, noise: float = 0.0) -> float:
+        optimizer, theta = OPTIMIZERS.build(text), np.zeros(6)
+        rng = np.random.default_rng(0)
+        for t in range(60):
+            g = A @ theta - b
+            theta = optimizer.step(theta, g + noise * rng.normal(size=6), t)
+        return float(np.linalg.norm(theta - best) / np.linalg.norm(best))
+
+    assert distance("lbfgs:rate=1,history=6") < 1e-6
+    assert distance("sgd:rate=0.15") > 0.1, "condition number 1,000"
+    assert distance("lbfgs:rate=0.3,damping=0.1", noise=0.1) < 1
+    # a pair that would make H indefinite is left out
+    optimizer = OPTIMIZERS.build("lbfgs:rate=0.1")
+    first = optimizer.step(np.zeros(2), np.array([1.0, 0.0]), 0)
+    second = optimizer.step(first, np.array([2.0, 0.0]), 1)
+    assert len(optimizer.state["S"]) == 0
+    np.testing.assert_allclose(second, first - [0.2, 0.0])
+
+
 def test_adam():
     first = second = np.zeros(2)
     theta = np.zeros(2)
@@ -69,3 +125,7 @@ def test_refusals():
         OPTIMIZERS.build("sgd:rate=0")
     with pytest.raises(ValueError, match=r"momentum in \[0, 1\)"):
         OPTIMIZERS.build("momentum:momentum=1")
+    with pytest.raises(ValueError, match="nesterov needs rate > 0"):
+        OPTIMIZERS.build("nesterov:rate=-1")
+    with pytest.raises(ValueError, match="history >= 1, and damping >= 0"):
+        OPTIMIZERS.build("lbfgs:history=0")

@@ -1,4 +1,4 @@
-"""Partial stragglers: the order of subsets, the code of a report, and runs on the virtual clock."""
+"""Partial stragglers: the order of subsets, the code of a count, and runs on the virtual clock."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_server_may_combine_with_the_random_matrix():
         np.testing.assert_allclose((code.B @ R)[enough], code.target[enough], atol=1e-9)
 
 
-def test_code_of_a_report():
+def test_code_of_a_count():
     codes = CODES["projective-plane:order=3"]
     loads = codes.A.sum(axis=0, dtype=int)
     np.testing.assert_array_equal(codes.at(7, loads).B, codes.at(0).B)
@@ -185,8 +185,8 @@ def test_a_silent_worker_counts_nothing():
 
 def test_pace():
     """Two of four done at 5 s, and in the middle of the third: 8 s for all."""
-    reported, finished = np.array([5.0, 5.0, 3.0, np.nan]), np.array([2, 0, 4, 0])
-    found = seconds_needed(reported, finished, np.array([4, 4, 4, 4]))
+    counted, finished = np.array([5.0, 5.0, 3.0, np.nan]), np.array([2, 0, 4, 0])
+    found = seconds_needed(counted, finished, np.array([4, 4, 4, 4]))
     np.testing.assert_allclose(found, [8.0, 40.0, 3.0, np.nan])
 
 
@@ -194,7 +194,7 @@ def test_pace():
 
 
 def recomputed(run, finished, survivors):
-    """The parameters after iterations with these reports, from all subset gradients."""
+    """The parameters after iterations with these counts, from all subset gradients."""
     problem, data, codes = run.shared.problem, run.dataset, run.shared.codes
     X, Y = prepare(data.X, problem.dtype), problem.targets(data.y)
     slices = partition(len(X), codes.A.shape[0])
@@ -251,7 +251,7 @@ def test_a_count_that_comes_late_on_the_virtual_clock():
 
 
 @pytest.mark.parametrize("wait", ["fastest:4", "deadline:0.015", "deadline:auto", "covered:5"])
-def test_run_is_what_the_reports_say(wait):
+def test_run_is_what_the_counts_say(wait):
     run = make(**PARTIAL | {"stragglers": "shifted-exponential:mean=0.03"}, wait=wait)
     state, rows = train(run)
     finished = np.array([row.finished for row in rows])
@@ -287,7 +287,7 @@ def test_silent_workers_finish_nothing():
     assert [row.approximation_error for row in rows] == [14.0, 14.0]
 
 
-def test_deadline_that_follows_reports_stays_where_the_healthy_are():
+def test_deadline_that_follows_counts_stays_where_the_healthy_are():
     """Workers that are cut off are known by their pace, and messages after it do not move it."""
     run = make(**PARTIAL | {"stragglers": "slow-set:workers=0,factor=8"}, wait="deadline:auto",
                iterations=60)  # fmt: skip

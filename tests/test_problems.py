@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 
 from gcmpi import seeds, testing
-from gcmpi.learning import load, partition, prepare
+from gcmpi.codes.code import encode
+from gcmpi.learning import Dataset, load, partition, prepare
+from gcmpi.learning.batches import Sampling
 from gcmpi.learning.datasets import canonical
+from gcmpi.learning.gradients import gradients
+from gcmpi.learning.optimum import optimum
+from gcmpi.learning.problem import complete
 from gcmpi.registry import PROBLEMS, Spec
 
 MODELS = [Spec(part.name, example) for part in PROBLEMS for example in part.examples]
@@ -43,6 +48,98 @@ def test_row_weights_are_weights():
     weights = np.arange(len(X), dtype=float)
     each = [w * problem.gradient(theta, X[[i]], Y[[i]]) for i, w in enumerate(weights)]
     np.testing.assert_allclose(problem.gradient(theta, X, Y, weights), sum(each), atol=1e-12)
+
+
+def test_l2_is_counted_once_however_rows_are_cut():
+    """Subsets, batches and codes have the regulariser by their share of the rows."""
+    X, y = rows(3, count=13)
+    rng = np.random.default_rng(2)
+    plain, ridged = (make("mlp", {"hidden": 4, "l2": l2}, 3) for l2 in (0.0, 0.3))
+    Y, theta = plain.targets(y), rng.normal(size=plain.d)
+    sizes, scale = (6, 4, 3), 1 / 13
+
+    def added(sampling, use):
+        """Return what l2 adds: the difference of what both models make."""
+        made = []
+        for problem in (plain, ridged):
+            over = gradients(problem, X, y, sizes, range(3), scale, sampling)
+            over.begin(5, theta)
+            made.append(use(over))
+        return made[1] - made[0]
+
+    coefficients = rng.normal(size=(2, 3))
+    shares = np.outer(np.array(sizes) / 13, 0.3 * theta)
+    for sampling in (Sampling(), Sampling(1, "0.5")):
+        for j in range(3):
+            np.testing.assert_allclose(
+                added(sampling, lambda over, j=j: over.exact(j)), shares[j], atol=1e-12
+            )
+        sent = added(sampling, lambda over: over.message(coefficients)[0])
+        np.testing.assert_allclose(sent, encode(coefficients, shares), atol=1e-12)
+    whole = scale * (ridged.loss(theta, X, Y) - plain.loss(theta, X, Y))
+    assert whole == pytest.approx(0.15 * theta @ theta)
+    with pytest.raises(ValueError, match="l2 must be at least 0 and finite, not -1"):
+        make("softmax", {"l2": -1.0}, 3)
+
+
+def test_the_smallest_loss_is_found_and_kept(tmp_path, capsys):
+    """Against the normal equations; a file in the cache that is damaged is made anew."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), rng.normal(size=60)
+    data = Dataset(X, y, X[:2], y[:2], 0)
+    ridge = PROBLEMS.build(
+        "least-squares:l2=0.2", features=4, shape=(4,), classes=0, dtype="float32"
+    )
+    ones = np.column_stack([X, np.ones(60)])
+    theta = np.linalg.solve(ones.T @ ones / 60 + 0.2 * np.eye(5), ones.T @ y / 60)
+    smallest = np.mean((ones @ theta - y) ** 2) / 2 + 0.1 * theta @ theta
+    found = optimum(ridge, data, "ridge", tmp_path)
+    assert found.loss == pytest.approx(smallest, rel=1e-12)
+    assert 0 <= found.gap <= 1e-10
+    (kept,) = tmp_path.iterdir()
+    kept.write_text('{"loss": 3.0, "gap": 0.0}')
+    assert optimum(ridge, data, "ridge", tmp_path).loss == 3, "from the cache"
+    assert optimum(ridge, data, "another", tmp_path).loss == found.loss
+    kept.write_text("{")
+    assert optimum(ridge, data, "ridge", tmp_path).loss == found.loss
+    assert "made anew" in capsys.readouterr().err
+
+    class Own:
+        """A model of one's own that says how convex it is."""
+
+        d, strong_convexity = 5, 0.2
+
+        def initial(self, rng):
+            return np.zeros(5)
+
+        def loss(self, theta, X, Y):
+            return ridge.astype("float64").loss(theta, X, Y[:, None])
+
+        def gradient(self, theta, X, Y, scale):
+            return ridge.astype("float64").gradient(theta, X, Y[:, None], scale)
+
+    assert optimum(complete(Own(), "float32"), data, "own").loss == pytest.approx(found.loss)
+    for name in ("least-squares", "mlp:l2=0.1"):
+        problem = PROBLEMS.build(name, features=4, shape=(4,), classes=2, dtype="float64")
+        with pytest.raises(ValueError, match=f"problem {name} does not have for sure"):
+            optimum(problem, data, name)
+
+
+def test_principal_components(tmp_path):
+    """Against a singular value decomposition, up to the sign that is fixed."""
+    plain = load("mnist-10k:test=9700,by_label=true", rng())
+    data = load("mnist-10k:test=9700,by_label=true,components=5", rng())
+    X = prepare(plain.X, np.float64).reshape(300, -1)
+    V = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)[2][:5].T
+    V *= np.sign(V[np.abs(V).argmax(axis=0), range(5)])
+    scores = (X - X.mean(axis=0)) @ V
+    np.testing.assert_allclose(data.X, scores / scores.std(), atol=1e-9)
+    tests = prepare(plain.X_test, np.float64).reshape(9700, -1)
+    np.testing.assert_allclose(data.X_test, (tests - X.mean(axis=0)) @ V / scores.std(), atol=1e-9)
+    assert (data.y == plain.y).all()
+    np.savez(tmp_path / "a.npz", X=np.arange(90.0).reshape(30, 3), y=np.arange(30) % 3)
+    with pytest.raises(ValueError, match="components must be 1 to 3, not 4"):
+        load(f"file:path={tmp_path / 'a.npz'},components=4", rng())
 
 
 def test_heads_do_not_overflow():

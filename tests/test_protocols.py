@@ -98,6 +98,8 @@ def test_whole_answers():
     np.testing.assert_array_equal(replies.Y, np.tile([[10.0], [11.0], [12.0]], 4))
     assert (replies.exchange_seconds, replies.bytes_up, replies.bytes_down) == (6, 400, 3000)
 
+    assert not replies.kept
+
     # silence ends the wait of a rule without a time limit; a worker whose last note is still on its
     # way gets the parameters when that has come
     mailbox.reachable[1] = 108.0
@@ -122,6 +124,19 @@ def test_whole_answers():
     server.settle(5.0)
     assert server.owes.tolist() == [False, False, True]
     assert mailbox.now == 116.0
+
+
+def test_late_answers_are_kept_where_they_are_wanted():
+    mailbox = Script()
+    server = WholeServer(mailbox, 3, WIRES, np.float64, keep_late=True)
+    mailbox.expect((1, 1, answer(0, 1, 2)), (2, 0, Silence(0)))
+    assert not server.exchange(0, 2, THETA, Fastest(1)).kept
+    mailbox.expect((3, 2, answer(0, 2, 2)), (4, 1, answer(1, 1)), (5, 0, answer(1, 0)))
+    replies = server.exchange(1, 1, THETA, Fastest(2))
+    assert replies.late == [(0, 2, 3.0)]
+    (kept,) = replies.kept
+    assert kept[:3] == (0, 2, 2)
+    np.testing.assert_array_equal(kept.y, [2.0, 2.0])
 
 
 def columns(t, finished):
@@ -234,7 +249,8 @@ class Hands:
 
 def test_a_worker_with_unfinished_work():
     delays = Table(np.array([[6.0], [math.inf]]))  # 2 s a subset
-    worker = PartialWorker(0, delays, Hands())
+    hands = Hands()
+    worker = PartialWorker(0, delays, hands)
     worker.take(Parameters(0, 2, THETA), 0.0)
     assert worker.due == 3.0
     assert worker.wake(3.0) is None
@@ -252,7 +268,7 @@ def test_a_worker_with_unfinished_work():
     worker.take(Coefficients(np.array([1.0, 2.0])), 5.0)
     owed = worker.wake(5.0)
     assert (owed.t, owed.m, owed.compute_seconds, owed.delay_seconds) == (0, 2, 2.0, 2.0)
-    assert worker._hands.done == [0, "subset 0", "subset 1", [[1.0], [2.0]]]
+    assert hands.done == [0, "subset 0", "subset 1", [[1.0], [2.0]]]
 
     # asked in a delay it answers at once; newer parameters may come in place of coefficients
     worker.take(Parameters(2, 2, THETA), 10.0)

@@ -37,8 +37,10 @@ KINDS = {
     "partial": {"encoding": "partial-stragglers"},
     "switched": {"encoding": "random-diagonal", "switch": "observed:tolerance=0.4,window=3"},
     "batches": {"batch": "rows:3"},
+    "in turn": {"parts": "in-turn", "memory": "1"},
+    "late": {"late": "remember", "memory": "1"},
 }
-CHANGING = {"redrawn", "relabelled", "partial", "switched"}
+CHANGING = {"redrawn", "relabelled", "partial", "switched", "in turn"}
 """Error feedback is refused where the code changes."""
 MEASURED = {"decode_seconds", "update_seconds", "seconds"}
 

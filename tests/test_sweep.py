@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,18 +61,63 @@ def test_the_command_line_means_the_experiment(sweep, tmp_path):
 
 def test_second_call_runs_nothing(sweep, tmp_path, capsys, monkeypatch):
     """Each run as one process with a virtual clock, in place of mpirun."""
-    launcher = tmp_path / "simulate"
-    launcher.write_text('#!/bin/sh\nexec "$@" --simulate\n')
-    launcher.chmod(0o755)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    jobs = read_sweep(sweep, tmp_path / "out")[:2]
-    assert run_sweep(jobs, str(launcher)) == 0
+    jobs = read_sweep(sweep, tmp_path / "out", simulated=True)[:2]
+    assert run_sweep(jobs, "false", side_by_side=2) == 0
     assert "0 done, 2 to run" in capsys.readouterr().out
     assert all(job.complete for job in jobs)
     stamp = jobs[0].output.stat().st_mtime_ns
     assert run_sweep(jobs, "false") == 0
     assert "2 done, 0 to run" in capsys.readouterr().out
     assert jobs[0].output.stat().st_mtime_ns == stamp
+    assert not any(replace(job, simulated=False).complete for job in jobs), "another clock"
+
+
+CONDITIONS = """
+[common]
+problem = "softmax:l2=0.1"
+dataset = "mixture:rows=200,features=5"
+iterations = 40
+audit_every = 2
+wait = "all"
+target_excess = 0.5
+[conditions.rough]
+stragglers = "bernoulli:q=0.2"
+[conditions.calm]
+only = ["c*"]
+stragglers = "none"
+[runs]
+coded = { assignment = "projective-plane:order=2", stragglers = "bernoulli:q=0.1" }
+calm = { assignment = "uncoded:n=5", encoding = "uncoded", m = 1 }
+"""
+
+
+def test_conditions_names_and_targets(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "sweep.toml"
+    path.write_text(CONDITIONS.replace("calm =", "uncoded ="))
+    jobs = {job.name: job for job in read_sweep(path, tmp_path)}
+    assert jobs.keys() == {"coded-rough", "uncoded-rough", "coded-calm"}
+    assert jobs["uncoded-rough"].experiment.stragglers == "bernoulli:q=0.2"
+    assert jobs["coded-calm"].experiment.stragglers == "bernoulli:q=0.1", "its own goes last"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = [str(path), "--simulate", "--seeds", "1", "--output", str(tmp_path / "out")]
+    assert main([*words, "--only", "*-rough"]) == 0
+    shown = capsys.readouterr().out
+    assert "# rough\n" in shown
+    assert "# calm" not in shown
+    table = [row.split() for row in shown.splitlines() if row.startswith("  ")]
+    assert [row[0] for row in table] == ["coded-rough", "uncoded-rough"]
+    assert all(1 <= float(row[7]) <= 40 for row in table), shown
+    assert main([*words, "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("done    ") == 2
+    assert listed.count("simulated") == 3
+    for wrong, message in (
+        (["--only", "x"], "--only x leaves no run; the runs are "),
+        (["--jobs", "0"], "--jobs must be at least 1, not 0"),
+    ):
+        assert main([*words, *wrong]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_failures_are_kept_and_tried_again(sweep, tmp_path, capsys):
@@ -95,6 +141,9 @@ def test_failures_are_kept_and_tried_again(sweep, tmp_path, capsys):
         ("[runs.a]\nencoding = 'stackd'\n", "run a: unknown encoding 'stackd'"),
         ("[runs]\na = 3\n", "run a: a run is a table [runs.NAME]"),
         ("[common]\nseed = 4\n[runs.a]\n", "run a: seed is 0, 1, .. up to repetitions - 1"),
+        ("[conditions.a]\nonly = ['b']\n[runs.c]\n", "only = ['b'] is none of c"),
+        ("[conditions.a]\nonly = 'b'\n[runs.c]\n", "only is a list of names, not 'b'"),
+        ("[conditions]\na = 3\n[runs.c]\n", "a condition is a table [conditions.NAME]"),
         ("[runs.a]\nrelabel = true\n", "--relabel is for encodings that stay the same"),
     ],
 )
@@ -107,7 +156,7 @@ def test_refusals(tmp_path, capsys, text, message):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.toml")), ids=lambda p: p.name)
 def test_sweeps_of_the_repository(path, tmp_path):
-    if path.name == "train.toml":
+    if path.name in ("train.toml", "best.toml"):
         pytest.skip("an experiment, not a sweep")
     assert read_sweep(path, tmp_path)
 
@@ -137,12 +186,8 @@ def test_paired_ratio_covers_the_truth():
 
 
 def test_table_at_the_end(sweep, tmp_path, capsys, monkeypatch):
-    launcher = tmp_path / "simulate"
-    launcher.write_text('#!/bin/sh\nexec "$@" --simulate\n')
-    launcher.chmod(0o755)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    out = ["--output", str(tmp_path / "out"), "--launcher", str(launcher)]
-    assert main([str(sweep), *out]) == 0
+    assert main([str(sweep), "--output", str(tmp_path / "out"), "--simulate"]) == 0
     lines = capsys.readouterr().out.splitlines()
     heading = next(i for i, line in enumerate(lines) if "gradient error" in line)
     rows = [line.split() for line in lines[heading + 1 : heading + 4]]

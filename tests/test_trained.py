@@ -151,6 +151,18 @@ def test_exactness_that_costs_too_much_is_given_up():
     assert exhaustive(plane, 2).max() < 1e-9  # there it costs little
 
 
+def test_codes_for_few_stragglers_are_never_worse_at_their_own_target():
+    """Few stragglers teach less than many: such a code can be worse than the one for n/4."""
+    order = orders(13, 1000, np.random.default_rng(1))
+    for seed in range(4):
+        short = {"steps": 30, "starts": 1, "seed": seed}
+        few, many = (
+            engine(exact_trained(PLANE, 2, 0, stragglers=s, **short), 2).nested(order, range(2))
+            for s in (1, None)
+        )
+        assert few.mean() <= many.mean() * 1.02 + 1e-9
+
+
 def test_codes_follow_from_their_seed_and_are_kept(cache, monkeypatch):
     def build(**options):
         return exact_trained(PLANE, 2, steps=20, starts=1, **options)

@@ -164,6 +164,15 @@ class Done(NamedTuple):
     seconds: Array
 
 
+class Late(NamedTuple):
+    """A late answer whose numbers are kept: worker i's to iteration t, with the m of that time."""
+
+    t: int
+    m: int
+    i: int
+    y: AnyArray
+
+
 @dataclass(frozen=True)
 class Replies:
     """What the server has when an iteration ends. Seconds count from the iteration's start.
@@ -182,12 +191,14 @@ class Replies:
         How long the iteration's exchange took.
     late
         Answers to earlier iterations that came during this exchange: (iteration, worker, seconds
-        since that iteration's start). They are counted as stale and dropped.
+        since that iteration's start). They are counted as stale, and dropped but for `kept`.
     bytes_up, bytes_down
         Bytes received from and sent to workers, headers and stale messages included.
     done
         What the messages are made of, where workers say it: ``codes.at(t, done.finished)``
         is their code.
+    kept
+        The late answers, where the server is to keep them.
     """
 
     Y: AnyArray
@@ -201,6 +212,7 @@ class Replies:
     bytes_up: int
     bytes_down: int
     done: Done | None = None
+    kept: Sequence[Late] = ()
 
 
 def all_or_none(A: AnyArray, replies: Replies) -> Done:
@@ -225,16 +237,16 @@ class Exchange(Protocol):
         ...
 
 
-def seconds_needed(reported: Array, finished: IntArray, loads: IntArray) -> Array:
+def seconds_needed(counted: Array, finished: IntArray, loads: IntArray) -> Array:
     """Return when workers had finished everything, or would have at the pace of their count.
 
     Parameters
     ----------
-    reported : (n,)
+    counted : (n,)
         When the count came; NaN without one.
     finished, loads : (n,)
         How many subsets the worker had finished then, and how many it holds.
     """
     # in the middle of a subset, as far as one knows
     pace: Array = np.where(finished < loads, loads / (finished + 0.5), 1.0)
-    return reported * pace
+    return counted * pace

@@ -5,9 +5,10 @@ the whole training, is exactly reproducible, and a run over many minutes of dela
 What is due at the same time comes in random order. Decoding and updates take real seconds.
 
 The clock moves the worker's half of a protocol (`gcmpi.cluster.whole.Half`) from event to event.
-The numbers of a message are computed when the server reads them: of a late one never. So what is
-on its way when an iteration ends is a few numbers a worker; they are part of the exchange's state,
-and a run that is resumed has it arrive when it would have.
+The numbers of a message are computed when the server reads them: of a late one never, unless it is
+kept. So what is on its way when an iteration ends is a few numbers a worker, and the parameters of
+late answers that are kept; they are part of the exchange's state, and a run that is resumed has it
+arrive when it would have.
 """
 
 from __future__ import annotations
@@ -139,6 +140,11 @@ class VirtualMailbox:
         Worker 0 to n - 1.
     wires
         How their coded vectors travel, by m, one each: a wire may remember what it left out.
+
+    Attributes
+    ----------
+    thetas
+        The parameters of each iteration whose messages may still be read.
     """
 
     def __init__(
@@ -150,7 +156,7 @@ class VirtualMailbox:
         self._sent = {m: np.zeros(w.elements, storage(w.dtype)) for m, w in wires[0].items()}
         self._due = np.full(len(workers), math.inf)
         self._order = np.arange(len(workers))
-        self._newest: Parameters | None = None
+        self.thetas: dict[int, AnyArray] = {}
 
     def begin(self, t: int) -> None:
         """Draw the order in which notes of iteration t come that are due at the same time."""
@@ -158,8 +164,8 @@ class VirtualMailbox:
 
     def post(self, i: int, note: Note) -> bool:
         """Give worker i a note at once."""
-        if isinstance(note, Parameters):
-            self._newest = note
+        if isinstance(note, Parameters) and note.t not in self.thetas:
+            self.thetas[note.t] = note.theta.copy()
         self._halves[i].take(note, self.now)
         self._due[i] = self._halves[i].due
         return True
@@ -210,11 +216,8 @@ class VirtualMailbox:
         nbytes = self._sent[message.m].nbytes
 
         def read(out: AnyArray) -> None:
-            parameters = self._newest
-            if parameters is None or parameters.t != message.t:
-                raise RuntimeError(f"the parameters of iteration {message.t} are not kept")
             wire, sent = self._wires[i][message.m], self._sent[message.m]
-            y = self._numbers[i](message, parameters.theta)
+            y = self._numbers[i](message, self.thetas[message.t])
             scale = wire.pack(y, message.t, i, sent)
             wire.unpack(sent, scale, message.t, i, out)
 
@@ -252,6 +255,10 @@ class SimulatedExchange:
         """The virtual clock, what each worker owes, and what compression left out."""
         owes, began = self._server.debts
         mine = {"owes": owes, "began": began}
+        if self._server.keep_late:
+            thetas = self._mailbox.thetas
+            mine |= {"thetas_of": np.array(list(thetas), np.int64)}
+            mine |= {"thetas": np.array(list(thetas.values()))}
         return {**self._mailbox.kept, **mine, **remembered(self._by_owner)}
 
     @state.setter
@@ -259,6 +266,11 @@ class SimulatedExchange:
         need(arrays, ("owes", "began"), "the exchange on a virtual clock")
         self._mailbox.restore(arrays)
         self._server.debts = arrays["owes"], arrays["began"]
+        self._mailbox.thetas.clear()
+        if self._server.keep_late:
+            need(arrays, ("thetas_of", "thetas"), "the exchange on a virtual clock")
+            of = map(int, arrays["thetas_of"])
+            self._mailbox.thetas.update(zip(of, arrays["thetas"], strict=True))
         restore(self._by_owner, arrays)
 
     def exchange(self, t: int, m: int, theta: AnyArray, rule: StopRule) -> Replies:
@@ -269,10 +281,19 @@ class SimulatedExchange:
         before = self.state
         try:
             self._mailbox.begin(t)
-            return self._server.exchange(t, m, theta, rule)
+            replies = self._server.exchange(t, m, theta, rule)
         except BaseException:
             self.state = before
             raise
+        self._forget()
+        return replies
+
+    def _forget(self) -> None:
+        """Forget parameters that no message will be computed with."""
+        thetas = self._mailbox.thetas
+        owed = set(self._server.debts[0].tolist()) if self._server.keep_late else set()
+        for t in thetas.keys() - owed:
+            del thetas[t]
 
 
 class LastDelays:

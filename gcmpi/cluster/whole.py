@@ -2,8 +2,9 @@
 
 * At most one theta is on its way to a worker and at most one answer is owed by it. The server
   posts theta to workers only that owe nothing.
-* Every note has its iteration. A late answer is recognised by it, counted, dropped, and answered
-  at once with the newest theta. So a worker never works through a queue of old parameters.
+* Every note has its iteration. A late answer is recognised by it, counted, dropped (or kept for a
+  server with memory), and answered at once with the newest theta. So a worker never works through
+  a queue of old parameters.
 * A worker that a straggler model keeps silent says so: it is idle again, but has not answered.
 * The end of the run reaches busy workers too; whoever owes an answer says goodbye in its place,
   even in the middle of a delay.
@@ -27,6 +28,7 @@ from gcmpi.cluster.messages import (
     Call,
     End,
     Finished,
+    Late,
     Mailbox,
     Message,
     Note,
@@ -53,6 +55,7 @@ class Arrivals:
         self.survivors = np.zeros(n, dtype=bool)
         self.arrival, self.compute, self.encode, self.delay = (np.full(n, np.nan) for _ in range(4))
         self.late: list[tuple[int, int, float]] = []
+        self.kept: list[Late] = []
         self.unserved: list[int] = []  # workers that owe nothing and have not had theta
         self.bytes_up = self.bytes_down = 0
 
@@ -70,9 +73,13 @@ class WholeServer:
         How coded vectors travel, by m.
     dtype
         The type of the coded vectors' numbers.
+    keep_late
+        Whether the numbers of late answers are kept.
 
     Attributes
     ----------
+    keep_late
+        As given.
     owes : (n,) bool
         The workers that have been sent something and have not answered.
     next
@@ -82,9 +89,15 @@ class WholeServer:
     """
 
     def __init__(
-        self, mailbox: ServerMailbox, n: int, wires: Mapping[int, Wire], dtype: Any
+        self,
+        mailbox: ServerMailbox,
+        n: int,
+        wires: Mapping[int, Wire],
+        dtype: Any,
+        *,
+        keep_late: bool = False,
     ) -> None:
-        self._mailbox, self._n = mailbox, n
+        self._mailbox, self._n, self.keep_late = mailbox, n, keep_late
         # zeros take no memory until they are written
         self._Y = {m: np.zeros((n, wire.length), dtype) for m, wire in wires.items()}
         self.owes = np.zeros(n, dtype=bool)
@@ -156,7 +169,11 @@ class WholeServer:
         now.bytes_up += note.nbytes
         if not self._use(i, note, now):
             since = self._mailbox.now - self._between - self._began[i]
-            now.late.append((note.t, i, float(since)))  # its content is dropped here
+            now.late.append((note.t, i, float(since)))
+            if self.keep_late and isinstance(note, Answer):
+                y = np.empty_like(self._Y[note.m][i])
+                note.read(y)
+                now.kept.append(Late(note.t, note.m, i, y))
 
     def _use(self, i: int, note: Answer | Finished, now: Arrivals) -> bool:
         """Take worker i's answer; False if it is not one to this iteration."""
@@ -182,6 +199,7 @@ class WholeServer:
             now.late,
             now.bytes_up,
             now.bytes_down,
+            kept=now.kept,
         )
 
     def _send_to_idle(self, parameters: Parameters, now: Arrivals) -> None:

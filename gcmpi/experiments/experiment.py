@@ -10,7 +10,7 @@ import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from gcmpi.codes.code import Code
@@ -51,6 +51,9 @@ class Experiment:
         Whether the server remembers what it has learnt of the subset gradients: 0, or how much of
         what is new it believes, in (0, 1], or auto: 1, and with mini-batches their fraction of the
         rows, but at least 0.1. With memory nothing is divided by alpha.
+    parts
+        Whether a worker combines ``all`` m parts of its gradients, or sends one part ``in-turn`` of
+        what it would send with m = 1, which needs memory.
     relabel
         Whether workers and subsets swap roles at random in every iteration, which makes any fixed
         code on a circulant assignment unbiased for workers that are late equally often.
@@ -62,6 +65,9 @@ class Experiment:
         How the server descends, and for how long.
     stragglers, wait
         How late workers are made, and when the server stops waiting.
+    late
+        What is done with answers to earlier iterations: ``drop`` them, or ``remember`` what they
+        say of the gradients, with memory.
     wire
         The type of the coded vectors on their way.
     compression
@@ -96,6 +102,7 @@ class Experiment:
     decoder: str = "auto"
     hosts: str = "off"
     memory: str = memory.NONE
+    parts: Literal["all", "in-turn"] = "all"
     relabel: bool = False
     problem: str = "mlp"
     dataset: str = "mnist-10k"
@@ -105,6 +112,7 @@ class Experiment:
     iterations: int = 100
     stragglers: str = "bernoulli:q=0.25"
     wait: str = "deadline:auto"
+    late: Literal["drop", "remember"] = "drop"
     wire: WireType = "float32"
     compression: str = "none"
     seed: int = 0
@@ -197,12 +205,13 @@ class Experiment:
             )
 
     def _take(self, code: Ensemble | Code) -> None:
-        """Use an ensemble's assignment, encoding and m."""
+        """Use an ensemble's assignment, encoding and m, and its new names."""
         ensemble = code if isinstance(code, Ensemble) else Ensemble.of(code)
         taken = {
             "assignment": ensemble.assignment,
             "encoding": ensemble.encoding,
             "m": ensemble.m,
+            "relabel": ensemble.relabel or self.relabel,
         }
         if ensemble.placement is not None:
             taken["hosts"] = "+".join(map(str, ensemble.placement))
@@ -291,19 +300,28 @@ class Experiment:
     @property
     def differences(self) -> list[str]:
         """The lines of `toml` that are not the default."""
-        ordinary = set(Experiment().toml.splitlines(keepends=True))
+        ordinary = _defaults()
         return [line for line in self.toml.splitlines(keepends=True) if line not in ordinary]
 
     @property
     def label(self) -> str:
-        """A short name of the code, for files and plots."""
+        """A short name of the code and of the server's memory, for files and plots."""
         name, _, options = self.encoding.partition(":")
         code = name if not options else f"{name}-{options}"
-        return f"{code}-m{self.m}".replace(":", "-").replace(",", "-").replace("=", "")
+        if self.parts != "all":
+            code = f"{code}-{self.parts}"
+        kept = f"-memory{self.memory}" if self.remembers else ""
+        return f"{code}-m{self.m}{kept}".replace(":", "-").replace(",", "-").replace("=", "")
 
 
 TARGETS = ("target_accuracy", "target_loss", "target_excess")
 """The settings that end a run early."""
+
+
+@cache
+def _defaults() -> frozenset[str]:
+    """Return the lines of the TOML of an experiment without settings."""
+    return frozenset(Experiment().toml.splitlines(keepends=True))
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

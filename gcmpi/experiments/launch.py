@@ -26,7 +26,7 @@ from gcmpi.experiments.completed import CompletedRun
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.interrupt import Interrupt, Interrupted, WatchedExchange
 from gcmpi.experiments.recorder import Observer, Output, RunRecorder
-from gcmpi.experiments.run import Run, assignment_matrix, build, server
+from gcmpi.experiments.run import Run, assignment_matrix, build
 from gcmpi.experiments.worker import follow
 from gcmpi.importing import OwnPartError
 from gcmpi.sentences import words
@@ -232,7 +232,7 @@ def lead(
             going_on.check(run, earlier)
         shared = run.shared
         model = shared.problem
-        exchange = MpiExchange(world, model.d, model.dtype, shared.wires, server(shared.codes))
+        exchange = MpiExchange(world, model.d, model.dtype, shared.wires, run.server)
     world.hand_out((e.toml, shared, rows) for rows in run.shards())
     answers = [world.receive(rank) for rank in range(1, world.size)]
     refused = [(rank, said) for rank, said in enumerate(answers, 1) if isinstance(said, str)]

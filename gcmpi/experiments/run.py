@@ -31,6 +31,7 @@ from gcmpi.codes.decoders.least_squares import Decoder
 from gcmpi.codes.encodings.search import store
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors import alpha, decoder_alpha, unbiased
+from gcmpi.codes.in_turn import InTurn
 from gcmpi.codes.placement import consecutive, place
 from gcmpi.codes.relabelling import ByOriginal
 from gcmpi.experiments.experiment import Experiment
@@ -227,7 +228,16 @@ class Run:
             pool = self._pool() if share else None
             wholes = [Worker(i, s.problem, rows, s.schemes, s.sampling, pool) for i, rows in shards]
             workers = [whole_worker(w.i, w.answer, *timing) for w in wholes]
-        return SimulatedExchange(workers, wires, s.problem.dtype, server(s.codes))
+        return SimulatedExchange(workers, wires, s.problem.dtype, self.server)
+
+    @property
+    def server(self) -> MakeServer:
+        """What makes the server's half of the protocol."""
+        codes = self.shared.codes
+        if not codes.partial:
+            return partial(WholeServer, keep_late=self.experiment.late == "remember")
+        loads = codes.A.sum(axis=0, dtype=np.intp)
+        return partial(PartialServer, loads=loads, columns=codes.columns)
 
     def _pool(self) -> Pool:
         """Return the gradients that all workers of this process share."""
@@ -236,14 +246,6 @@ class Run:
         scale = 1 / len(data.X)
         everything = gradients(s.problem, data.X, data.y, sizes, range(k), scale, s.sampling)
         return Pool(everything, s.problem)
-
-
-def server(codes: Ensemble) -> MakeServer:
-    """Return what makes the server's half of the protocol for these codes."""
-    if not codes.partial:
-        return WholeServer
-    loads = codes.A.sum(axis=0, dtype=np.intp)
-    return partial(PartialServer, loads=loads, columns=codes.columns)
 
 
 def assignment_matrix(experiment: Experiment) -> AnyArray:
@@ -291,12 +293,27 @@ def build(
         raise ValueError(
             f"--switch {e.switch} chooses among m = 1 to --m: give --m 2 or more, not {e.m}"
         )
+    if e.late == "remember" and not e.remembers:
+        raise ValueError(
+            "--late remember feeds late answers to the server's memory: give --memory 1"
+        )
+    if e.parts == "in-turn" and (not e.remembers or _switched(e)):
+        instead = "--switch never" if e.remembers else "--memory 1"
+        raise ValueError(
+            "--parts in-turn leaves out all parts of a message but one, which the server must "
+            f"remember, with one m: give {instead}"
+        )
     columns = earlier.placement if earlier else _placement(e, A, stragglers.odds, hosts)
     ensembles = {m: _codes(e, A, m, stragglers, columns) for m in _every_m(e)}
     if len(ensembles) > 1 and ensembles[e.m].partial:
         raise ValueError(
             f"--switch {e.switch} is for codes that are fixed before an iteration: {e.encoding} is "
             "made of what workers have finished, with the m of --m"
+        )
+    if e.late == "remember" and ensembles[e.m].partial:
+        raise ValueError(
+            f"--late remember is for whole answers: of {e.encoding} the server asks for messages "
+            "only while it waits for them; give --late drop"
         )
     WAITING.build(e.specs["wait"]).begin(ensembles[e.m].at(0))
     OPTIMIZERS.build(e.specs["optimizer"])
@@ -456,7 +473,7 @@ def _codes(
 ) -> Ensemble:
     """Return the codes of one m, if there are any and the decoder serves them."""
     try:
-        codes = Ensemble(
+        codes = (InTurn if e.parts == "in-turn" else Ensemble)(
             A,
             m,
             e.specs["encoding"],
@@ -484,6 +501,8 @@ def _what_changes(e: Experiment, ensembles: Mapping[int, Ensemble]) -> str:
     """Return the setting that gives every iteration another code; empty if none does."""
     if len(ensembles) > 1:
         return f"--switch {e.switch}"
+    if e.parts != "all":
+        return f"--parts {e.parts}"
     if ensembles[e.m].changes:
         return f"--encoding {e.encoding}"
     return "--relabel" if e.relabel else ""

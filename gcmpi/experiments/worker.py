@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gcmpi import environment, training
 from gcmpi.importing import blame
-from gcmpi.training import partial as reporting
+from gcmpi.training import partial
 
 if TYPE_CHECKING:
     from gcmpi.cluster.mpi import World
@@ -92,9 +92,9 @@ def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Call
 
     i, problem, codes = world.rank - 1, shared.problem, shared.codes
     ends = (world, problem.d, problem.dtype, shared.wires)
-    worker: training.Worker | reporting.PartWorker
+    worker: training.Worker | partial.PartWorker
     if codes.partial:
-        worker = reporting.PartWorker(i, problem, rows, codes.m, shared.sampling)
+        worker = partial.PartWorker(i, problem, rows, codes.m, shared.sampling)
     else:
         worker = training.Worker(i, problem, rows, shared.schemes, shared.sampling)
     own = shared.recipes.get("problem")
@@ -102,9 +102,9 @@ def _worker(world: World, shared: training.Shared, rows: training.Shard) -> Call
         worker.rehearse()
 
     def work() -> None:
-        if isinstance(worker, reporting.PartWorker):
+        if isinstance(worker, partial.PartWorker):
             link = MpiLink(*ends, room=worker.m * worker.load)
-            reporting.work(link, worker, shared.stragglers)
+            partial.work(link, worker, shared.stragglers)
         else:
             link = MpiLink(*ends)
             training.work(link, worker, shared.stragglers)

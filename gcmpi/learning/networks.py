@@ -80,6 +80,10 @@ class Network(Ready):
         self.metric = "accuracy" if classes else "R2"
         self.d = sum((p + 1) * q for p, q in itertools.pairwise(widths))
 
+    def astype(self, dtype: npt.DTypeLike) -> Network:
+        """Return the network in another type."""
+        return Network(self.widths, self.head, self.classes, dtype, self.l2)
+
     def initial(self, rng: np.random.Generator) -> AnyArray:
         """Return initial parameters, shape (d,): normal weights of variance 2/p (He), zero biases.
 

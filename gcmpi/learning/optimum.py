@@ -12,11 +12,12 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gcmpi.arrays import AnyArray, Array
+from gcmpi.learning.batches import EVERYTHING
+from gcmpi.learning.gradients import gradients
 from gcmpi.learning.problem import Problem, complete
 from gcmpi.learning.rows import Dataset, prepare
 from gcmpi.learning.stored import in_memory
@@ -70,23 +71,25 @@ def optimum(problem: Problem, dataset: Dataset, name: str, cache: Path | None = 
             f"--target-excess is measured from the smallest loss, which problem {name} does not "
             "have for sure: give l2= to softmax, logistic or least-squares, or choose --target-loss"
         )
-    exact: Any = complete(getattr(problem, "own", problem), np.float64)
     X, y = prepare(dataset.X, np.float64), in_memory(dataset.y)
     kept = None if cache is None else cache / f"optimum-{_key(name, X, y)}.json"
     if kept is not None and (known := _read(kept)) is not None:
         return known
-    found = _minimise(exact, X, exact.targets(y), mu, name)
+    exact = complete(getattr(problem, "own", problem), np.float64)
+    found = _minimise(exact, X, y, mu, name)
     if kept is not None:
         _write(kept, found)
     return found
 
 
-def _minimise(problem: Any, X: AnyArray, Y: AnyArray, mu: float, name: str) -> Optimum:
+def _minimise(problem: Problem, X: AnyArray, y: AnyArray, mu: float, name: str) -> Optimum:
     from scipy.optimize import minimize
 
+    Y, over = problem.targets(y), gradients(problem, X, y, [len(X)], [0], 1 / len(X), EVERYTHING)
+
     def mean(theta: Array) -> tuple[float, Array]:
-        gradient = problem.gradient(theta, X, Y, 1 / len(X))
-        return problem.loss(theta, X, Y) / len(X), gradient.astype(np.float64)
+        over.begin(0, theta)
+        return problem.loss(theta, X, Y) / len(X), over.exact(0)
 
     theta = problem.initial(np.random.default_rng(0)).astype(np.float64)
     options = {"maxiter": 20000, "maxfun": 40000, "maxcor": 30, "ftol": 0.0, "gtol": 1e-9}

@@ -15,7 +15,9 @@ Optional members: ``dtype`` (float32 or float64; the run's otherwise) and ``asty
 returns the model in another type; ``targets(y)``, indexable by rows (integers stay as they are,
 floats become floats of the dtype); ``accuracy(theta, X, y)``, a float, and ``metric``, its name;
 ``weighted_parts(theta, X, Y, weights)``, part u of the gradient with the row weights
-``weights[u]`` for every u, (m, ceil(d / m)), where a model can do it in one pass.
+``weights[u]`` for every u, (m, ceil(d / m)), where a model can do it in one pass;
+``strong_convexity``, a float above 0 where the mean loss minus this half of ||theta||^2 is convex,
+so that there is one smallest loss, which ``--target-excess`` finds.
 
 A model on a device has ``rows``, ``load``, ``gradient`` and ``host`` in place of that gradient, so
 that only finished messages are copied to the host: ``rows(X, y)`` puts rows on the device, once

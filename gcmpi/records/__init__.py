@@ -6,7 +6,7 @@ Schema
                      failed), created (ISO 8601, UTC), valid (1 or 0), writer (who may replace the
                      file: another token for every run and every resume)
 ``/experiment``      toml: everything that fixes the run (`gcmpi.Experiment`);
-                     attribute hash, also in the default file name
+                     attributes hash, also in the default file name, target_loss and optimum
 ``/environment``     attributes: command, commit, versions, MPI library, hosts, CPUs, SLURM job
                      of the run's start; groups resumed_1, resumed_2, ...: the same of every
                      resume, and iteration: where it began

@@ -231,7 +231,7 @@ class Iteration:
     bytes_up: int = column(lambda x: x.replies.bytes_up, "received from workers", "byte", "i8")
     bytes_down: int = column(lambda x: x.replies.bytes_down, "sent to workers", "byte", "i8")
     stale_messages: int = column(
-        lambda x: len(x.replies.late), "answers to earlier iterations, dropped", dtype="i8"
+        lambda x: len(x.replies.late), "answers to earlier iterations", dtype="i8"
     )
     warmup: bool = column(lambda x: x.before.warming_up, "left out of timing tables", dtype="u1")
 

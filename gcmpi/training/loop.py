@@ -42,6 +42,7 @@ def train(run: Run, parts: Moving, state: State, record: Recorder) -> State:
         clock.lap("decode")
         replies = parts.exchange.exchange(state.t, scheme.m, state.theta, parts.rule)
         clock.lap("exchange")
+        parts.memory.catch_up(run.schemes, replies.kept)
         code, R = solve(scheme, state.t, code, replies)
         clock.lap("decode")
         recalled = recall(run.auditor, parts.memory, state, code, R)

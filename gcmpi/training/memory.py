@@ -12,6 +12,7 @@ coordinates of the space that the messages can span (`gcmpi.codes.spaces`), no m
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gcmpi.arrays import AnyArray, Array
-from gcmpi.cluster.messages import Replies
+from gcmpi.arrays import AnyArray, Array, BoolArray
+from gcmpi.cluster.messages import Late, Replies
 from gcmpi.codes.code import Code, combine, message_length
 from gcmpi.codes.decoders.least_squares import pseudo_inverse
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.spaces import Space, spaces
 from gcmpi.stateful import NOTHING, Arrays, need
+from gcmpi.training.scheme import Scheme
 
 AUTO = "auto"
 NONE = "0"
@@ -68,6 +70,10 @@ class Memory(Protocol):
         """Return the decoded gradient (d,), and learn from the messages."""
         ...
 
+    def catch_up(self, schemes: Mapping[int, Scheme], late: Sequence[Late]) -> None:
+        """Learn from answers to earlier iterations, before those of this one."""
+        ...
+
     def recall(self, code: Code, R: Array, d: int) -> Recalled | None:
         """Return what it would add to a gradient that R decodes; None for nothing ever."""
         ...
@@ -81,6 +87,9 @@ class Nothing:
     def gradient(self, code: Code, R: Array, replies: Replies, d: int) -> AnyArray:
         """Return Y'R as a gradient, (d,)."""
         return combine(R, replies.Y, d)
+
+    def catch_up(self, schemes: Mapping[int, Scheme], late: Sequence[Late]) -> None:
+        """Learn nothing."""
 
     def recall(self, code: Code, R: Array, d: int) -> None:
         """Return nothing."""
@@ -188,30 +197,54 @@ class Estimate:
         self._kept[...] = arrays["estimate"]
 
     def gradient(self, code: Code, R: Array, replies: Replies, d: int) -> AnyArray:
-        """Return Zh F + E R_S, shape (d,), and add eta E B_S^+ to Zh.
+        """Return Zh F + E R_S, shape (d,), and add eta E B_S^+ to Zh."""
+        g = np.zeros((code.m, replies.Y.shape[1]), replies.Y.dtype)
+        self._pass(code, replies.Y, replies.survivors, R, g)
+        return g.ravel()[:d]
 
-        One pass over the messages, in blocks of columns that fit in the cache.
+    def catch_up(self, schemes: Mapping[int, Scheme], late: Sequence[Late]) -> None:
+        """Learn from late answers, the oldest first."""
+        for (t, m), answers in itertools.groupby(sorted(late, key=_when), key=lambda a: a[:2]):
+            code, length = schemes[m].codes.at(t), schemes[m].wire.length
+            survivors = np.zeros(code.n, dtype=np.bool_)
+            Y = np.zeros((code.n, length), self._kept.dtype)
+            for answer in answers:
+                survivors[answer.i], Y[answer.i] = True, answer.y
+            self._pass(code, Y, survivors)
+
+    def _pass(
+        self,
+        code: Code,
+        Y: AnyArray,
+        survivors: BoolArray,
+        R: Array | None = None,
+        g: AnyArray | None = None,
+    ) -> None:
+        """Go over the messages once, in blocks of columns that fit in the cache.
+
+        Parameters
+        ----------
+        g : (m, ceil(d / m))
+            What the decoded gradient is added to, if it is wanted.
         """
-        Y = replies.Y
-        g = np.zeros((code.m, Y.shape[1]), Y.dtype)
         for block in self._blocks[code.m]:
             kept = block.of(self._kept, Y.shape[1])
-            answered = replies.survivors[block.space.workers]
-            survivors = block.space.workers[answered]
+            answered = survivors[block.space.workers]
+            workers = block.space.workers[answered]
             B = block.space.columns(code)[:, answered]
+            weights = np.zeros((code.n, code.m)) if R is None else R
             update = self._eta * pseudo_inverse(B, self._eps)
             F, R_S, B_S, learnt = (
                 np.ascontiguousarray(M.T, Y.dtype)
-                for M in (block.space.target, R[survivors], B, update)
+                for M in (block.space.target, weights[workers], B, update)
             )
             for columns in _slices(Y.shape[1], Y.itemsize * sum(B.shape)):
-                Z = kept[:, :, columns].reshape(B.shape[0], -1)
-                g[:, columns] += F @ Z
-                if survivors.size:
-                    E = Y[survivors, columns] - B_S @ Z
-                    g[:, columns] += R_S @ E
-                    kept[:, :, columns] = (Z + learnt @ E).reshape(kept[:, :, columns].shape)
-        return g.ravel()[:d]
+                old = kept[:, :, columns]
+                Z = old.reshape(B.shape[0], -1)
+                E = Y[workers, columns] - B_S @ Z
+                if g is not None:
+                    g[:, columns] += F @ Z + R_S @ E
+                old[...] = (Z + learnt @ E).reshape(old.shape)
 
     def recall(self, code: Code, R: Array, d: int) -> Recalled:
         """Return Zh (F - B_S R_S) and the size of its terms."""
@@ -223,6 +256,11 @@ class Estimate:
             g += weights.T @ Z
             size += float(np.linalg.norm(weights, axis=1) @ np.linalg.norm(Z, axis=1))
         return Recalled(g.ravel()[:d], size)
+
+
+def _when(answer: Late) -> tuple[int, int, int]:
+    """Return what late answers are ordered by."""
+    return answer[:3]
 
 
 def _slices(length: int, bytes_each: int) -> Iterator[slice]:

@@ -1,4 +1,4 @@
-"""The exchange with reports, seen from inside the ranks: run by tests/test_partial_mpi.py.
+"""The exchange with counts, seen from inside the ranks: run by tests/test_partial_mpi.py.
 
 As in inside_protocol.py, order is enforced by files, never by sleeping for a while.
 """
@@ -77,7 +77,7 @@ class Exchange:
         return self.rule.remaining(answered, elapsed)
 
     def run(self, t: int, rule: object) -> Replies:
-        """Do an iteration, and decode what the reports promise."""
+        """Do an iteration, and decode what the counts promise."""
         self.rule, self.to_pass = rule, self.patience
         replies = self.mpi.exchange(t, M, np.full(self.d, float(t)), self)
         code = CODES.at(t, replies.done.finished)
@@ -99,7 +99,7 @@ class Exchange:
 class Signalling:
     """Stops when N - 1 workers have finished, and then speaks up in a later phase.
 
-    The server asks a rule on when it waits for reports, after it has sent its requests, and when it
+    The server asks a rule on when it waits for counts, after it has sent its requests, and when it
     waits for messages.
     """
 

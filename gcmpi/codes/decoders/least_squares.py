@@ -400,6 +400,8 @@ def pseudo_inverse(B: Array, eps: float = 0.0) -> Array:
     eps
         That of a ridge; 0 for none.
     """
+    if not B.size:
+        return np.zeros(B.T.shape)
     norms = np.linalg.norm(B, axis=0)
     norms = np.where(norms > 0, norms, 1.0)
     T = B / norms

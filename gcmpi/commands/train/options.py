@@ -82,6 +82,7 @@ def _add_code(group: argparse._ArgumentGroup) -> None:
         help="swap roles in every iteration: unbiased codes on circulant assignments, "
         "for workers that are late equally often",
     )
+    add("--parts", metavar="HOW", help="all, or in-turn: one of M parts a message, with --memory")
     add("--memory", metavar="ETA", help="0, or remember gradients: 1, less for mini-batches, auto")
     add("--rescale", metavar="HOW", help="alpha (divide by the mean shrinkage) or none")
 
@@ -104,6 +105,7 @@ def _add_stragglers(group: argparse._ArgumentGroup) -> None:
         help="deadline:SECONDS, deadline:auto, fastest:COUNT, all, covered:COUNT or "
         "decodable:TOLERANCE",
     )
+    add("--late", metavar="HOW", help="drop late answers, or remember them, with --memory")
 
 
 def _add_messages(group: argparse._ArgumentGroup) -> None:
@@ -193,9 +195,9 @@ class Request:
 
 
 SETTINGS = (
-    "assignment", "encoding", "m", "switch", "decoder", "hosts", "memory", "relabel", "problem",
-    "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "wire",
-    "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
+    "assignment", "encoding", "m", "switch", "decoder", "hosts", "memory", "parts", "relabel",
+    "problem", "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "late",
+    "wire", "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
     "target_excess",
 )  # fmt: skip
 

@@ -39,13 +39,14 @@ def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) 
         load += f", OVERSUBSCRIBED {ranks * threads / cores:.3g} times"
     commit = environment["git_commit"][:12] or "unknown"
     relabelled = ", relabelled in every iteration" if e.relabel else ""
+    turns = ", one part in turn" if e.parts == "in-turn" else ""
     dirty = " with changes" if environment["git_dirty"] == "yes" else ""
     ridge = f", ridge {eps:.2g}" if (eps := ridge_of(e.decoder, e.wire)) else ""
     lines = [
         f"gcmpi {VERSION}    {environment['command']}",
         f"experiment {e.digest}, seed {e.seed}, git {commit}{dirty}",
         f"code       {e.assignment} + {e.encoding}, m={e.m}: {code.n} workers, {code.k} subsets, "
-        f"load {code.delta}, replication {code.gamma}{relabelled}",
+        f"load {code.delta}, replication {code.gamma}{relabelled}{turns}",
         f"problem    {e.problem} on {e.dataset}: d={problem.d} {e.dtype}, "
         f"{e.optimizer}, {e.iterations} iterations",
         f"messages   up {wire.length} x {e.wire}{kept} = {up / 1e3:.4g} kB{''.join(other)}, "
@@ -165,8 +166,14 @@ class Progress:
         return f"{done} of {self._iterations}, {duration(seconds)} left"
 
 
-def timing(columns: Mapping[str, AnyArray]) -> str:
-    """Return the table of times: percentiles over the iterations after the warm-up."""
+def timing(columns: Mapping[str, AnyArray], late: str = "dropped") -> str:
+    """Return the table of times: percentiles over the iterations after the warm-up.
+
+    Parameters
+    ----------
+    late
+        What was done with late answers.
+    """
     timed = columns["warmup"] == 0
     if not timed.any():
         return "# no iteration after the warm-up: no timing table\n"
@@ -194,7 +201,7 @@ def timing(columns: Mapping[str, AnyArray]) -> str:
     survivors = columns["survivors"].sum(axis=1)
     lines.append(
         f"# survivors {survivors.mean():.1f} of {columns['survivors'].shape[1]} on average, "
-        f"{int(columns['stale_messages'].sum())} stale messages dropped, "
+        f"{int(columns['stale_messages'].sum())} stale messages {late}, "
         f"{columns['bytes_up'].sum() / 1e6:.4g} MB up, "
         f"{columns['bytes_down'].sum() / 1e6:.4g} MB down"
     )
@@ -220,6 +227,7 @@ def summary(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
         "assignment": e.assignment,
         "encoding": e.encoding,
         "m": e.m,
+        "memory": e.memory,
         "seed": e.seed,
         "workers": int(columns["survivors"].shape[1]),
         "iterations": found.iterations,
@@ -253,10 +261,9 @@ def _target(run: Run) -> str:
 def _when(figures: Mapping[str, Any]) -> str:
     """Say when a run reached its target."""
     if figures["seconds_to_target"] is None:
-        best = (
-            "" if figures["excess"] is None else f", the last loss is {figures['excess']:.2g} above"
-        )
-        return f"not reached in {figures['iterations']} iterations{best}"
+        excess = figures["excess"]
+        last = "" if excess is None else f": the last loss is {excess:.2g} above the smallest"
+        return f"not reached in {figures['iterations']} iterations{last}"
     return (
         f"reached after {figures['iterations_to_target']:.0f} iterations, "
         f"{figures['bytes_to_target'] / 1e6:.4g} MB up, {figures['seconds_to_target']:.2f} s of "
@@ -268,13 +275,14 @@ def verdict(run: Run, columns: Mapping[str, AnyArray], path: str, status: str) -
     """Return the closing lines: table, target, VALID or INVALID, path, RESULT."""
     figures = summary(run, columns, path, status)
     wrong = problems(columns)
-    lines = [timing(columns).rstrip("\n")]
+    late = "remembered" if run.experiment.late == "remember" else "dropped"
+    lines = [timing(columns, late).rstrip("\n")]
     if run.target:
         lines.append(f"# target {_target(run)}: {_when(figures)}")
     known = columns["m"] > 0
     errors = columns["approximation_error"][known] / (columns["m"][known] * run.A.shape[0])
     lost = float(np.median(errors)) if errors.size else 0.0
-    if lost > 0.5:
+    if lost > 0.5 and not run.experiment.remembers:
         lines.append(f"# warning: Err_S/(m k) is {lost:.2f} in the median: {_why_lost(run)}")
     lines += [f"# warning: {text}" for text in warnings(columns)]
     lines.append(f"INVALID: {'; '.join(wrong)}" if wrong else "VALID")

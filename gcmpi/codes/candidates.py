@@ -118,11 +118,16 @@ def candidates(
     reason = f"no assignment for {wanted.n} workers has a load of at most {_text(wanted.load)}"
     for done, spec in enumerate(specs):
         started = time.process_time()
-        A = ASSIGNMENTS.build(spec)
-        on = None if hosts is None or A.shape[1] != len(hosts) else place(A, wanted.m, hosts=hosts)
-        built = time.process_time() - started
+        try:
+            A = ASSIGNMENTS.build(spec)
+        except ValueError:
+            if assignments:
+                raise
+            continue  # such as a random graph that the construction did not find
         if assignments:
             _check_fits(spec, A, wanted)
+        on = None if hosts is None else place(A, wanted.m, hosts=hosts)
+        built = time.process_time() - started
         for number, encoding in enumerate(chosen, done * len(chosen)):
             started = time.process_time()
             try:

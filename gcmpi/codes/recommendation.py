@@ -262,6 +262,8 @@ _REASONS: Mapping[Against, tuple[str, ...]] = {
     "worst": _reasons("the smallest mean error ({mean})"),
 }
 """What each number of `_Ranking._key` says of the first code."""
+TELLING = 3
+"""The first numbers that are told, where several decide."""
 
 
 class _Measured:
@@ -434,20 +436,24 @@ class _Ranking:
         """Why the first is the first, in a sentence."""
         first, tied = self._first[0], self._first[1:]
         where = "in the mean" if self._against == "mean" else "in the worst case that was found"
-        share = getattr(first, self._against)
-        lost = f"least {where}, {_percent(share)} of the gradient" if share else f"nothing {where}"
-        least = f"{first.name} comes first because it loses {lost}"
-        reasons, mine = [], self._key(first)
+        lost = _percent(getattr(first, self._against))
+        least = f"it loses least {where}, {lost} of the gradient"
+        if tied:
+            least = f"no code loses less {where}, beyond chance, than its {lost} of the gradient"
+        if not getattr(first, self._against):
+            least = f"it loses nothing {where}"
+        least = f"{first.name} comes first because {least}"
+        reasons: list[str] = []
+        mine = self._key(first)
         for i, text in enumerate(_REASONS[self._against]):
             behind = [x for x in tied if self._key(x)[i] > mine[i]]
             tied = [x for x in tied if x not in behind]
-            if behind:
-                reasons.append(
-                    text.format(first.row, worst=_percent(first.worst), mean=_percent(first.mean))
-                )
+            if behind and (i < TELLING or not reasons):
+                shares = {"worst": _percent(first.worst), "mean": _percent(first.mean)}
+                reasons.append(text.format(first.row, **shares))
         if not reasons:
             return f"{least}."
-        return f"{least}, and of the codes that tie with it has {', then '.join(reasons)}."
+        return f"{least}, and of the codes that tie with it, it has {', then '.join(reasons)}."
 
 
 def _percent(share: float) -> str:

@@ -87,8 +87,8 @@ def _words(name: str) -> str:
 
 def _cells(row: Row) -> list[str | int | float]:
     """Return a row's cells: three digits say enough of what was measured."""
-    values = asdict(row).values()
-    return [float(f"{value:.3g}") if isinstance(value, float) else value for value in values]
+    values = asdict(row) | {"build_seconds": round(row.build_seconds, 2)}
+    return [float(f"{x:.3g}") if isinstance(x, float) else x for x in values.values()]
 
 
 def _command(options: argparse.Namespace, model: Spec | None, best: Row) -> list[str]:

@@ -317,10 +317,10 @@ def test_memory_is_in_the_state_at_checkpoints_only():
 # settings
 
 
-def test_auto_is_the_part_of_the_rows_that_a_batch_takes():
-    assert make(memory="auto").eta == 1
-    assert make(memory="auto", batch="0.4").eta == pytest.approx(0.4, abs=0.02)
-    assert make(memory="auto", batch="rows:1").eta == 0.1
+def test_auto_is_a_quarter_of_the_part_of_the_rows_that_a_batch_takes():
+    assert make(memory="auto").eta == make(memory="auto", batch="rows:24").eta == 1
+    assert make(memory="auto", batch="0.4").eta == pytest.approx(0.1, abs=0.005)
+    assert make(memory="auto", batch="rows:1").eta == pytest.approx(0.25 / 24, abs=0.001)
     assert make(memory="0.25", batch="0.4").eta == 0.25
     assert make(memory=1).experiment.memory == "1"
     assert Experiment(memory="1.0").digest == Experiment(memory=1).digest != Experiment().digest

@@ -32,8 +32,8 @@ from gcmpi.training.scheme import Scheme
 
 AUTO = "auto"
 NONE = "0"
-LEAST = 0.1
-"""The least eta of ``auto``."""
+PART, LEAST = 0.25, 0.01
+"""Eta of ``auto`` with mini-batches: so much of the part of the rows in a batch, and at least."""
 CACHE = 1 << 19
 """Bytes that a block of columns may take."""
 TOGETHER = 16

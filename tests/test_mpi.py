@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import ROOT, Run
 
 PLANE2 = ("--assignment", "projective-plane:order=2")
+SLOW = ("--stragglers", "slow-set:workers=1+3,factor=3.5", "--wait", "fastest:5")
 QUICK = ("--problem", "softmax", "--optimizer", "sgd:rate=0.1", "--audit-every", "5")
 
 
@@ -71,6 +72,8 @@ def test_main_job_smoke(train: Run, tmp_path: Path) -> None:
         (14, ("--assignment", "projective-plane:order=3")),
         (55, ("--assignment", "coset:k=27,m=2,generators=0+1+3+9+20")),
         (2, ("--assignment", "uncoded:n=1", "--encoding", "uncoded", "--m", "1")),
+        (8, (*PLANE2, "--memory", "1", "--late", "remember", *SLOW)),
+        (8, (*PLANE2, "--encoding", "stacked", "--memory", "1", "--parts", "in-turn")),
     ],
 )
 def test_sizes(train: Run, ranks: int, arguments: tuple[str, ...]) -> None:

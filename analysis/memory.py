@@ -6,9 +6,9 @@
 Prints a table for each condition of jobs/memory.toml, of the runs that are complete, and draws. A
 line of the table has a code without and with memory: iterations until the target as a ratio to
 `uncoded-all`, which waits for everybody (mean over the seeds in pairs, with its 95% interval),
-megabytes that the server received until then (median), how many seeds never got there, and how far
-above the smallest loss those end (median over the last quarter of the audits). The first line,
-uncoded with memory, stands beside every code.
+megabytes that the server received until then (median), or how many seeds never got there and how
+far above the smallest loss those end (median over the last quarter of the audits; without a
+smallest loss, the loss itself). The first line, uncoded with memory, stands beside every code.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from gcmpi.records.figures import Figures, audited, figures
 
 ROOT = Path(__file__).parent.parent
 SWEEP = ROOT / "jobs" / "memory.toml"
+HALF = 39
+"""Characters of the half of a line."""
 REFERENCE, MEMORY = "uncoded-all", "-memory"
 DRAWN = {
     "uncoded": ("uncoded", "C3"),
@@ -87,7 +89,7 @@ Outcomes = Mapping[int, Outcome]
 def line(runs: Outcomes, reference: Outcomes) -> str:
     """Return the half of a table's line that is about a code with, or without, memory."""
     if not runs:
-        return f"{'no complete run':<36}"
+        return f"{'-':>5}{'':<{HALF - 5}}"
     common = sorted(runs.keys() & reference.keys())
     mine, its = (
         np.array([of[seed].figures.iterations_to_target for seed in common])
@@ -100,7 +102,7 @@ def line(runs: Outcomes, reference: Outcomes) -> str:
         ratio = f"{len(never)} of {len(runs)} never"
     bytes_up = float(np.median([run.figures.bytes_to_target for run in runs.values()])) / 1e6
     sent = f"{bytes_up:.1f}" if np.isfinite(bytes_up) else "-"
-    return f"{ratio:<18} {sent:>7}  {floor:<8}"
+    return f"{len(runs):>5}  {ratio:<16} {sent:>6}  {floor:<7}"
 
 
 def table(condition: str, runs: Mapping[str, Outcomes]) -> str:
@@ -110,15 +112,15 @@ def table(condition: str, runs: Mapping[str, Outcomes]) -> str:
     count = f"needs {np.median(full):.0f} iterations" if full else "has no complete run"
     if np.isinf(full).any():
         count = f"ends at {np.median([run.floor for run in reference.values()]):.2g}"
-    half = f"{'iterations':<18} {'MB up':>7}  {'ends at':<8}"
+    half = f"{'seeds':>5}  {'iterations':<16} {'MB up':>6}  {'ends at':<7}"
     lines = [
         f"# {condition}: {REFERENCE} {count} (median of {len(full)} seeds)",
-        f"# {'':<20} {'without memory':<36}  with memory",
-        f"# {'':<20} {half}  {half}",
+        f"# {'':<22} {'without memory':<{HALF}}  with memory",
+        f"# {'':<22} {half}  {half}".rstrip(),
     ]
     for name in dict.fromkeys(name.removesuffix(MEMORY) for name in runs if name != REFERENCE):
         without, remembering = (line(runs.get(n, {}), reference) for n in (name, name + MEMORY))
-        lines.append(f"  {name:<20} {without}  {remembering}".rstrip())
+        lines.append(f"  {name:<22} {without}  {remembering}".rstrip())
     return "\n".join(lines)
 
 

@@ -131,7 +131,7 @@ def curves(axes: Axes, runs: Mapping[str, Outcomes], title: str) -> None:
                 continue
             audits = min(run.at.size for run in outcomes)
             middle = np.median([run.excess[:audits] for run in outcomes], axis=0)
-            text = label if memory else None
+            text = label if memory else "_"
             axes.plot(outcomes[0].at[:audits], middle, style, color=color, label=text)
     axes.set_yscale("log")
     axes.set_ylim(5e-7, 1)
@@ -153,8 +153,16 @@ def draw(runs: Mapping[str, Mapping[str, Outcomes]], output: Path) -> None:
     for axes, (condition, title) in zip(panels, titles.items(), strict=True):
         curves(axes, runs.get(condition, {}), title)
     panels[0].set_ylabel("loss above the smallest, relative")
-    legend = "solid: with memory, dotted: without"
-    panels[-1].legend(fontsize="small", title=legend, title_fontsize="small", loc="lower left")
+    drawn = {
+        str(curve.get_label()): curve
+        for axes in panels
+        for curve in axes.get_lines()
+        if not str(curve.get_label()).startswith("_")
+    }
+    title = "solid: with memory, dotted: without"
+    panels[-1].legend(
+        drawn.values(), drawn.keys(), fontsize="small", title=title, title_fontsize="small"
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110)
 

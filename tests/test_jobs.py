@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import gcmpi
+from gcmpi.commands.codes.command_line import main as codes
 from gcmpi.environment import THREADS
 from gcmpi.experiments.experiment import Experiment
 from jobs.slurm import batch_script
@@ -46,14 +48,18 @@ def test_experiment_is_the_default_written_out() -> None:
     assert Experiment.from_toml(text) == Experiment()
 
 
-def test_the_best_code_with_memory():
-    """The default run stays the paper's; jobs/best.toml differs from it in code and memory only."""
+def test_the_best_code_with_memory(capsys):
+    """It is what is recommended, with memory; the default run stays the paper's."""
     best = Experiment.from_toml((JOBS / "best.toml").read_text())
     changed = {line.partition(" = ")[0] for line in best.differences}
     assert changed == {"assignment", "encoding", "memory"}
+    words = "recommend --workers 31 --m 2 --load 0.2 --json"
+    assert codes(words.split()) == 0
+    first = json.loads(capsys.readouterr().out)[0]
+    assert (best.assignment, best.encoding) == (first["assignment"], first["encoding"])
     run = gcmpi.simulate(best.change({"iterations": 4, "problem": "softmax"}))
     assert run.valid
-    assert run.parts.A.shape == (5, 31)
+    assert run.parts.A.shape == (10, 31)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -73,8 +73,11 @@ def test_networks_are_complete():
     assert isinstance(network, Network)
     assert isinstance(network, Ready)
     assert complete(network, "float64") is network
-    with pytest.raises(ValueError, match=r"Network computes in float64 .* choose --dtype float64"):
-        complete(network, "float32")
+    narrow = complete(network, "float32")
+    assert (narrow.dtype, narrow.d, narrow.head) == (np.float32, network.d, network.head)
+    fixed = Changed(dtype=np.dtype("float64"))
+    with pytest.raises(ValueError, match=r"Changed computes in float64 .* choose --dtype float64"):
+        complete(fixed, "float32")
 
 
 class Changed(Linear):

@@ -20,6 +20,7 @@ from gcmpi.cluster.messages import (
 )
 from gcmpi.cluster.partial import PartialServer, PartialWorker
 from gcmpi.cluster.stragglers import Table
+from gcmpi.cluster.virtual import VirtualMailbox, whole_worker
 from gcmpi.cluster.waiting import All, Fastest
 from gcmpi.cluster.whole import WholeServer, WholeWorker, requests
 from gcmpi.cluster.wire import Dense
@@ -287,6 +288,17 @@ def test_a_worker_with_unfinished_work():
     worker.take(Parameters(6, 2, THETA), 31.0)
     worker.take(End(), 32.0)
     assert (worker.due, worker.wake(32.0), worker.due) == (32.0, Bye(), math.inf)
+
+
+def test_a_wait_for_nobody_is_an_error_on_the_virtual_clock():
+    """Over MPI such a mistake of the server's half would hang; here it says so."""
+    worker = whole_worker(0, lambda t, m, theta: message(t, m), Table(np.zeros((1, 1))), 0.5)
+    mailbox = VirtualMailbox([worker], [WIRES])
+    mailbox.post(0, Parameters(0, 1, THETA))
+    assert [(i, note.t) for i, note in mailbox.wait(math.inf)] == [(0, 0)]
+    assert mailbox.now == 0.5
+    with pytest.raises(RuntimeError, match="nobody owes"):
+        mailbox.wait(math.inf)
 
 
 def test_after_the_end_a_worker_does_not_listen():

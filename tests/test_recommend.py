@@ -20,7 +20,7 @@ from gcmpi.learning import gradients
 from gcmpi.learning.batches import Sampling
 from gcmpi.learning.problem import complete
 from gcmpi.registry import ASSIGNMENTS, ENCODINGS, Wanted
-from gcmpi.training.memory import numbers
+from gcmpi.training.memory import Layout
 from tests.every import every
 
 COLUMNS = [
@@ -242,7 +242,7 @@ def test_plain_gradients_are_what_a_worker_computes(encoding):
 @every("assignment", ["groups:n=11,c=3", "cyclic:n=6,delta=3", "graph:n=12,c=3,r=2"])
 def test_server_memory_is_what_the_server_keeps(assignment, encoding):
     codes = gcmpi.Ensemble(assignment, m=2, encoding=encoding)
-    assert server_memory(codes) == numbers(codes, 40) / 40
+    assert server_memory(codes) == Layout.of({codes.m: codes}, 40).numbers / 40
     if assignment.startswith("groups") and encoding == "frame":
         assert server_memory(codes) == 3
 

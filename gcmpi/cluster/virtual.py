@@ -176,6 +176,8 @@ class VirtualMailbox:
             return []
         i = int(self._order[self._due[self._order].argmin()])
         due = float(self._due[i])
+        if math.isinf(due) and math.isinf(seconds):
+            raise RuntimeError("the server waits for a note that nobody owes")
         if due > self.now + seconds:
             self.now += seconds
             return []

@@ -51,10 +51,14 @@ class InTurn(Ensemble):
 
     @cached_property
     def places(self) -> IntArray:
-        """Where each worker begins, (n,): its first subset, and its rank among the holders."""
+        """Where each worker begins, (n,); the holders of a subset are spread evenly over the parts.
+
+        A part of a subset with g holders then comes every m/g iterations.
+        """
         first = self.A.argmax(axis=0)
         rank = np.cumsum(self.A, axis=1, dtype=np.intp)[first, np.arange(self.n)] - 1
-        places: IntArray = first + rank
+        holders = self.A.sum(axis=1, dtype=np.intp)[first]
+        places: IntArray = first + rank * self.m // holders
         return places
 
     def draw(self, rng: np.random.Generator) -> Array:

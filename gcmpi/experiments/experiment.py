@@ -49,8 +49,8 @@ class Experiment:
         that each worker holds, joined by +, as a run that is replayed has it.
     memory
         Whether the server remembers what it has learnt of the subset gradients: 0, or how much of
-        what is new it believes, in (0, 1], or auto: 1, and with mini-batches their fraction of the
-        rows, but at least 0.1. With memory nothing is divided by alpha.
+        what is new it believes, in (0, 1], or auto: 1, and with mini-batches a quarter of the part
+        of the rows that they take, but at least 0.01. With memory nothing is divided by alpha.
     parts
         Whether a worker combines ``all`` m parts of its gradients, or sends one part ``in-turn`` of
         what it would send with m = 1, which needs memory.

@@ -70,7 +70,7 @@ from gcmpi.training import (
     audit,
     shard,
 )
-from gcmpi.training.memory import AUTO, LEAST, Estimate, Layout, Memory, Nothing
+from gcmpi.training.memory import AUTO, LEAST, PART, Estimate, Layout, Memory, Nothing
 from gcmpi.training.partial import PartWorker
 from gcmpi.training.switching import Switch
 
@@ -160,7 +160,7 @@ class Run:
         rows = len(self.dataset.X)
         slices = datasets.partition(rows, len(self.A))
         used = sum(self.shared.sampling.size(part.stop - part.start) for part in slices)
-        return max(used / rows, LEAST)
+        return 1.0 if used == rows else max(PART * used / rows, LEAST)
 
     @property
     def optimizer(self) -> Optimizer:

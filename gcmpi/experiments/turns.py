@@ -102,7 +102,7 @@ class Turns:
         if step is not None:
             environment.complain(
                 f"{self._place} left its loop in iteration {step.t}, so all ranks end here: a run "
-                "ends after iterations= or at target_accuracy="
+                "ends after iterations=, or at target_accuracy= or target_loss="
             )
             self._world.abort(2)
 

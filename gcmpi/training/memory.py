@@ -32,8 +32,8 @@ from gcmpi.training.scheme import Scheme
 
 AUTO = "auto"
 NONE = "0"
-LEAST = 0.1
-"""The least eta of ``auto``."""
+PART, LEAST = 0.25, 0.01
+"""Eta of ``auto`` with mini-batches: so much of the part of the rows in a batch, and at least."""
 CACHE = 1 << 19
 """Bytes that a block of columns may take."""
 TOGETHER = 16
@@ -146,11 +146,6 @@ class Layout:
     def numbers(self) -> int:
         """How many numbers are kept."""
         return math.prod(self.shape)
-
-
-def numbers(codes: Ensemble, d: int) -> int:
-    """Return how many numbers a server with memory keeps for a code and gradients of d numbers."""
-    return Layout.of({codes.m: codes}, d).numbers
 
 
 def _blocks(codes: Ensemble, *, whole: bool) -> Iterator[Block]:

@@ -93,7 +93,7 @@ def _add_problem(group: argparse._ArgumentGroup) -> None:
     add("--dataset", metavar="PART", help="mnist-10k, mixture, or a path: .npz, .h5, IDX, a folder")
     add("--dtype", metavar="TYPE", help="parameters and gradients: float32 or float64")
     add("--batch", metavar="B", help="rows of a subset a gradient takes: 0.1 (fraction), rows:32")
-    add("--optimizer", metavar="PART", help="sgd, momentum or adam, with rate=")
+    add("--optimizer", metavar="PART", help="sgd, momentum, nesterov, adam or lbfgs, with rate=")
 
 
 def _add_stragglers(group: argparse._ArgumentGroup) -> None:

@@ -267,7 +267,7 @@ TELLING = 3
 
 
 class _Measured:
-    """A code and what is known of it so far; `sharpen` and `search` find out more.
+    """A code and what is known of it so far; `known` finds out more.
 
     Attributes
     ----------
@@ -318,23 +318,23 @@ class _Measured:
         late = np.sum(~survivors, axis=1)
         self.worst = max(self.worst, float(lost[:, late <= self._sets.s].max(initial=0.0)))
 
-    def search(self) -> None:
-        """Search for the worst set, once."""
-        if self._searched or self._sets.hosts is not None:
-            return
+    def known(self) -> bool:
+        """Find out more, the cheaper part first, and say whether all was known before."""
+        if not self._searched and self._sets.hosts is None:
+            self._search()
+        elif not self.sharp:
+            self.sharpen()
+        else:
+            return True
+        return False
+
+    def _search(self) -> None:
+        """Search for the worst set."""
         self._searched = True
         code, rng = self.codes.at(0), seeds.generator(0, seeds.MONTE_CARLO, self._sets.s)
         error = worst_set(code.A, code.B, code.m, self._sets.s, rng, RESTARTS)[1]
         if error > ROUNDING * self.codes.total:
             self.worst = max(self.worst, error / self.codes.total)
-
-    def known(self) -> bool:
-        """Find out more, and say whether all was known before."""
-        known = self.sharp and (self._searched or self._sets.hosts is not None)
-        if not self.sharp:
-            self.sharpen()
-        self.search()
-        return known
 
     @property
     def row(self) -> Row:
@@ -439,7 +439,8 @@ class _Ranking:
         lost = _percent(getattr(first, self._against))
         least = f"it loses least {where}, {lost} of the gradient"
         if tied:
-            least = f"no code loses less {where}, beyond chance, than its {lost} of the gradient"
+            chance = ", beyond chance," if self._against == "mean" else ""
+            least = f"no code loses less {where}{chance} than its {lost} of the gradient"
         if not getattr(first, self._against):
             least = f"it loses nothing {where}"
         least = f"{first.name} comes first because {least}"

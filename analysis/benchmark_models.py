@@ -29,8 +29,9 @@ from threadpoolctl import threadpool_limits
 
 from gcmpi import learning
 from gcmpi.arrays import AnyArray, Array
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.experiments.run import Run
 from gcmpi.learning.gradients import Gradients
 from gcmpi.training import Worker
 

@@ -16,8 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from gcmpi.arrays import AnyArray, Array
 from gcmpi.codes.code import encode
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.experiments.run import Run
 from gcmpi.learning import Network, in_memory, partition, prepare
 from gcmpi.training import Worker
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from gcmpi import records as recording
 from gcmpi.environment import SIMULATED
 from gcmpi.experiments import resume
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.experiments.run import Run
 from gcmpi.training import Exchange, Iteration, State
 from gcmpi.training import train as gcmpi_train
 

@@ -12,8 +12,8 @@ from gcmpi.codes.encodings.frames import dual_frame, is_cyclic
 from gcmpi.codes.encodings.harmonic import waves
 from gcmpi.encodings import cyclic_trained, exact_trained, harmonic, random_diagonal, stacked
 from gcmpi.errors import ErrorEngine, target, unbiased, worst_set
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.experiments.run import assignment_matrix, build
 from tests.every import every
 
 PLANE = projective_plane(3)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gcmpi import seeds
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.experiments.run import assignment_matrix, build
 from gcmpi.learning import Dataset, StoredRows, in_memory, load, prepared
 from gcmpi.learning import checks as checks_module
 from gcmpi.learning.datasets import canonical, from_value

@@ -52,7 +52,7 @@ def test_workers_load_nothing_heavy(alone: Run, heavy):
 
 def test_server_loads_no_plots_or_graphs_to_start(alone: Run):
     script = (
-        "import sys, gcmpi.experiments.experiment, gcmpi.experiments.run as r\n"
+        "import sys, gcmpi.experiments.experiment, gcmpi.experiments.building as r\n"
         "x = gcmpi.experiments.experiment.Experiment()\n"
         "r.build(x, r.assignment_matrix(x))\n"
         "assert not {'networkx', 'matplotlib', 'xarray', 'scipy.stats'} & set(sys.modules)\n"

@@ -12,8 +12,8 @@ import pytest
 from gcmpi.codes import errors
 from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.in_turn import InTurn
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.experiments.run import assignment_matrix, build
 from gcmpi.training import memory
 from tests.every import every
 from tests.simulated import follow

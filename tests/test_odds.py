@@ -22,8 +22,8 @@ from gcmpi.codes.ensemble import Ensemble
 from gcmpi.codes.errors.worst import Search
 from gcmpi.encodings import exact_trained, harmonic, random_diagonal, stacked, weighted_rank_one
 from gcmpi.errors import ErrorEngine, target
+from gcmpi.experiments.building import build
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.experiments.run import build
 from gcmpi.registry import STRAGGLERS, Spec
 from tests.every import every
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from gcmpi import records as recording
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.experiments.run import assignment_matrix, build
 from tests.conftest import ROOT, Run
 from tests.test_mpi import PLANE2, QUICK, final, iterations, result
 from tests.test_partial import recomputed

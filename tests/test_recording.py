@@ -11,10 +11,10 @@ import pytest
 import gcmpi
 from gcmpi import records as recording
 from gcmpi.environment import SIMULATED
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.launch import conduct
 from gcmpi.experiments.recorder import Output
-from gcmpi.experiments.run import assignment_matrix, build
 from gcmpi.registry import STRAGGLERS
 from gcmpi.training import Iteration
 from tests.lazily import Lazily

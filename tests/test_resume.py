@@ -13,9 +13,10 @@ import pytest
 import gcmpi
 from gcmpi import records as recording
 from gcmpi.experiments import resume
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.launch import conduct
-from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.experiments.run import Run
 from gcmpi.registry import COMPRESSORS, OPTIMIZERS, STRAGGLERS, WAITING, Spec
 from gcmpi.training import State
 from tests.simulated import describe, follow

@@ -9,8 +9,9 @@ import pytest
 
 from gcmpi import seeds
 from gcmpi.codes.code import Code
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.experiment import Experiment
-from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.experiments.run import Run
 from gcmpi.learning import partition, prepare
 from gcmpi.training import Exchange, Replies, Worker
 from tests.simulated import follow as train

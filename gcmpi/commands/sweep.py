@@ -118,7 +118,7 @@ class Job:
     def figures(self) -> Figures:
         """What the run came to, from its file."""
         from gcmpi import records as recording
-        from gcmpi.experiments.run import assignment_matrix
+        from gcmpi.experiments.building import assignment_matrix
         from gcmpi.records.figures import figures
 
         A = assignment_matrix(self.experiment)
@@ -165,7 +165,7 @@ def _jobs(
     settings: dict[str, Any], repetitions: int, directory: Path, simulated: bool
 ) -> Iterator[Job]:
     from gcmpi import seeds
-    from gcmpi.experiments.run import assignment_matrix
+    from gcmpi.experiments.building import assignment_matrix
 
     competitors: dict[str, tuple[Experiment, int, str]] = {}
     for name, condition, layers in _combinations(settings):
@@ -378,7 +378,7 @@ def check(jobs: list[Job]) -> None:
         If a competitor cannot be built.
     """
     from gcmpi import seeds
-    from gcmpi.experiments.run import assignment_matrix, build
+    from gcmpi.experiments.building import assignment_matrix, build
     from gcmpi.learning import Dataset, load
 
     loaded: dict[tuple[str, int], Dataset] = {}

@@ -12,6 +12,7 @@ import numpy as np
 from gcmpi import environment, seeds
 from gcmpi.arrays import AnyArray
 from gcmpi.codes.ensemble import Ensemble
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.completed import CompletedRun
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.interrupt import Interrupt
@@ -27,7 +28,7 @@ from gcmpi.experiments.launch import (
 from gcmpi.experiments.questions import DistantModel, DistantRun
 from gcmpi.experiments.recorder import Observer
 from gcmpi.experiments.resume import notes
-from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.experiments.run import Run
 from gcmpi.experiments.steps import Share, Step
 from gcmpi.experiments.turns import Turns
 from gcmpi.importing import SCRIPT, OwnPartError

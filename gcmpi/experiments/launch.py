@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 from gcmpi import environment
 from gcmpi import records as recording
 from gcmpi.experiments import resume as going_on
+from gcmpi.experiments.building import assignment_matrix, build
 from gcmpi.experiments.completed import CompletedRun
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.interrupt import Interrupt, Interrupted, WatchedExchange
 from gcmpi.experiments.recorder import Observer, Output, RunRecorder
-from gcmpi.experiments.run import Run, assignment_matrix, build
+from gcmpi.experiments.run import Run
 from gcmpi.experiments.worker import follow
 from gcmpi.importing import OwnPartError
 from gcmpi.sentences import words

@@ -99,7 +99,7 @@ def run_without_mpi(argv: list[str]) -> int:
             print(options.read_experiment(words).toml, end="")
             return VALID
         from gcmpi.experiments import resume
-        from gcmpi.experiments.run import assignment_matrix, build
+        from gcmpi.experiments.building import assignment_matrix, build
         from gcmpi.records import TakenError
 
         request = options.read_request(argv)

@@ -23,16 +23,22 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # as a script: find `anal
 
 from analysis.simulated import simulate
 from gcmpi import environment
-from gcmpi.arrays import AnyArray, Array
+from gcmpi.arrays import AnyArray
+from gcmpi.registry import ASSIGNMENTS
 
-ASSIGNMENT, WORKERS = "projective-plane:order=5", 31
-ENCODINGS = ("exact-trained", "harmonic")
+WORKERS, PLANE = 31, "projective-plane:order=5"
+CODES = {
+    "groups": ("groups:n=31,c=5", "frame"),
+    "exact-trained": (PLANE, "exact-trained"),
+    "harmonic": (PLANE, "harmonic"),
+}
 CALM, STORM = 0.02, 0.3
 RULES: dict[str, dict[str, Any]] = {
     "m = 1": {"m": 1},
     "m = 2": {"m": 2},
     "m = 3": {"m": 3},
     "m = 3, switch": {"m": 3, "switch": "observed"},
+    "m = 3, memory": {"m": 3, "memory": "1"},
 }
 Columns = Mapping[str, AnyArray]
 
@@ -47,10 +53,9 @@ def write_trace(path: Path, iterations: int) -> slice:
     return storm
 
 
-def lost(run: Columns) -> Array:
-    """Return Err_S / (mk) of every iteration; the plane has as many subsets as workers."""
-    part: Array = run["approximation_error"] / (run["m"] * WORKERS)
-    return part
+def with_part_lost(run: Columns, k: int) -> Columns:
+    """Return the columns with Err_S / (mk) of every iteration, ``lost``."""
+    return {**run, "lost": run["approximation_error"] / (run["m"] * k)}
 
 
 def row(run: Columns, storm: slice) -> str:
@@ -59,20 +64,20 @@ def row(run: Columns, storm: slice) -> str:
     error = np.nanmedian(run["gradient_error"][storm])
     used = ", ".join(f"{np.count_nonzero(run['m'] == m)} with m = {m}" for m in np.unique(run["m"]))
     return (
-        f"{sent.sum():8.1f} {sent[storm].sum():8.1f} {lost(run)[storm].mean():8.3f} "
+        f"{sent.sum():8.1f} {sent[storm].sum():8.1f} {run['lost'][storm].mean():8.3f} "
         f"{error:8.2g} {run['loss'][-1]:8.4f}  {used}"
     )
 
 
-def draw(encoding: str, runs: Mapping[str, Columns], storm: slice, output: Path) -> None:
+def draw(code: str, runs: Mapping[str, Columns], storm: slice, output: Path) -> None:
     """Draw m, the error and the bytes over the iterations."""
     figure = Figure(figsize=(7.5, 5.6), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(3, 1, sharex=True)
-    for (name, run), color in zip(runs.items(), ("C0", "C1", "C3", "k"), strict=True):
+    for (name, run), color in zip(runs.items(), ("C0", "C1", "C3", "k", "C2"), strict=True):
         look = {"color": color, "lw": 1.8 if "switch" in name else 1.1, "label": name}
         width = min(10, len(run["m"]))
-        mean = np.convolve(lost(run), np.full(width, 1 / width), "valid")
+        mean = np.convolve(run["lost"], np.full(width, 1 / width), "valid")
         panels[0].step(run["iteration"], run["m"], where="mid", **look)
         panels[1].plot(run["iteration"][width - 1 :], mean, **look)
         panels[2].plot(run["iteration"], np.cumsum(run["bytes_up"]) / 1e6, **look)
@@ -83,7 +88,7 @@ def draw(encoding: str, runs: Mapping[str, Columns], storm: slice, output: Path)
     for panel in panels:
         panel.axvspan(storm.start, storm.stop, color="0.92", zorder=0)
         panel.grid(alpha=0.3)
-    title = f"{encoding}; grey: workers silent with probability {STORM}, else {CALM}"
+    title = f"{code}; grey: workers silent with probability {STORM}, else {CALM}"
     panels[0].set_title(title, fontsize="medium")
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=100)
@@ -93,11 +98,13 @@ def main() -> None:
     """Print the table and draw the runs of the first encoding."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--iterations", type=int, default=300)
-    parser.add_argument("--encodings", nargs="+", default=ENCODINGS, help="the first is drawn")
+    parser.add_argument(
+        "--codes", nargs="+", default=[*CODES], choices=CODES, help="the first is drawn"
+    )
     parser.add_argument("--output", type=Path, default=Path("docs") / "switching.png")
     options = parser.parse_args()
     environment.one_blas_thread()
-    found: dict[str, dict[str, Columns]] = {encoding: {} for encoding in options.encodings}
+    found: dict[str, dict[str, Columns]] = {code: {} for code in options.codes}
     with tempfile.TemporaryDirectory() as directory:
         trace = Path(directory) / "trace.csv"
         storm = write_trace(trace, options.iterations)
@@ -105,10 +112,12 @@ def main() -> None:
             f"# MB; in iterations {storm.start} to {storm.stop - 1} MB, Err_S/(mk), gradient error;"
         )
         print("# loss at the end, iterations with each m")
-        for encoding, runs in found.items():
+        for code, runs in found.items():
+            assignment, encoding = CODES[code]
+            k = len(ASSIGNMENTS.build(assignment))
             for name, rule in RULES.items():
-                runs[name] = simulate(
-                    assignment=ASSIGNMENT,
+                run = simulate(
+                    assignment=assignment,
                     encoding=encoding,
                     problem="softmax",
                     stragglers=f"trace:{trace}",
@@ -118,8 +127,9 @@ def main() -> None:
                     optimizer="momentum:rate=0.1",
                     **rule,
                 )
-                print(f"  {encoding:<14} {name:<14} {row(runs[name], storm)}", flush=True)
-    draw(options.encodings[0], found[options.encodings[0]], storm, options.output)
+                runs[name] = with_part_lost(run, k)
+                print(f"  {code:<14} {name:<14} {row(runs[name], storm)}", flush=True)
+    draw(options.codes[0], found[options.codes[0]], storm, options.output)
 
 
 if __name__ == "__main__":

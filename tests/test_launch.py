@@ -185,7 +185,7 @@ def test_the_face_is_frozen():
     """Names and parameters that programs rely on."""
     parameters = {
         "launch": ["e", "observer", "output", "overwrite", "resume"],
-        "simulate": ["e", "observer", "output", "overwrite", "resume"],
+        "simulate": ["e", "observer", "output", "overwrite", "resume", "share"],
         "CodedLoop": ["rows", "initial", "code", "settings"],
         "Ensemble": ["A", "m", "encoding", "odds", "seed", "relabel", "assignment", "placement"],
         "Code": ["A", "B", "m"],

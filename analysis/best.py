@@ -55,7 +55,7 @@ def main() -> None:
     for name, (settings, color) in COMPARED.items():
         loss, error, sent = [], [], []
         for seed in range(options.seeds):
-            run = simulate(**settings, seed=seed, iterations=options.iterations)
+            run = simulate(share=True, **settings, seed=seed, iterations=options.iterations)
             audited = np.isfinite(run["loss"])
             loss.append(run["loss"][audited])
             error.append(run["gradient_error"][audited])

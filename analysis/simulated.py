@@ -8,11 +8,13 @@ import gcmpi
 from gcmpi.arrays import AnyArray
 
 
-def simulate(**settings: Any) -> dict[str, AnyArray]:
+def simulate(*, share: bool = False, **settings: Any) -> dict[str, AnyArray]:
     """Train; return what `gcmpi.records` lists under ``/iterations``.
 
     Parameters
     ----------
+    share
+        Compute the gradient of a subset once for all workers that hold it.
     **settings
         Those of the experiment.
 
@@ -23,7 +25,7 @@ def simulate(**settings: Any) -> dict[str, AnyArray]:
     RuntimeError
         If an audit found the decoded gradient to be another one than the code promises.
     """
-    run = gcmpi.simulate(gcmpi.Experiment(**settings))
+    run = gcmpi.simulate(gcmpi.Experiment(**settings), share=share)
     if run.problems:
         raise RuntimeError(f"{run}")
     return run.columns

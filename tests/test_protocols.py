@@ -216,7 +216,9 @@ def test_a_worker_of_whole_answers():
     assert (again.wake(6.0).t, again.due) == (0, math.inf)
 
     assert worker.take(Parameters(1, 2, THETA), 7.0) is None
-    assert (worker.due, worker.wake(7.0)) == (7.0, Silence(1))
+    again.restore(worker.kept)
+    for half in (worker, again):
+        assert (half.due, half.wake(7.0), half.due) == (7.0, Silence(1), math.inf)
 
     in_units = WholeWorker(1, Table(delays, "compute"))
     in_units.take(parameters, 1.0)
@@ -267,7 +269,9 @@ def test_a_worker_with_unfinished_work():
     worker.take(Request(0), 4.0)  # one that has crossed its count
     assert worker.due == math.inf
     worker.take(Coefficients(np.array([1.0, 2.0])), 5.0)
-    owed = worker.wake(5.0)
+    again.restore(worker.kept)
+    owed, lost = worker.wake(5.0), again.wake(5.0)
+    assert (lost.t, lost.m, again.due) == (0, 2, math.inf)
     assert (owed.t, owed.m, owed.compute_seconds, owed.delay_seconds) == (0, 2, 2.0, 2.0)
     assert hands.done == [0, "subset 0", "subset 1", [[1.0], [2.0]]]
 

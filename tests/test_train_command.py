@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from gcmpi.commands.train import options
 from gcmpi.experiments.experiment import Experiment
 from tests.conftest import Run
 
@@ -48,6 +50,16 @@ def test_print_config_and_help_need_no_mpi(alone: Run, without_mpi):
                  "--audit-every", "--target-accuracy", "--output", "--set", "--print-config",
                  "--smoke"):  # fmt: skip
         assert f"{name} " in done.stdout or f"{name}\n" in done.stdout
+
+
+def test_every_setting_has_a_flag_and_every_flag_is_a_setting_or_a_request():
+    flags = {action.dest for action in options.parser()._actions}
+    settings = {field.name for field in dataclasses.fields(Experiment)}
+    assert settings - flags == {"warmup"}, "set by --set alone"
+    assert flags - settings == {
+        "help", "changes", "smoke", "simulate", "share", "config", "output", "overwrite", "resume",
+        "print_config", "traceback",
+    }  # fmt: skip
 
 
 def test_under_a_launcher_one_rank_speaks(alone: Run):

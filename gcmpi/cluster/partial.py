@@ -273,4 +273,6 @@ class PartialWorker:
         self.due = float(kept["due"])
         if self._stage != IDLE:
             self._delay = float(self._stragglers.delays(self._t)[self._i])
-        self._message = Message(self._t, self._m, np.zeros(0), np.nan, np.nan, np.nan)
+        self._message = None
+        if self._stage == READY:
+            self._message = Message(self._t, self._m, np.zeros(0), np.nan, np.nan, np.nan)

@@ -323,7 +323,9 @@ class WholeWorker:
     def restore(self, kept: Mapping[str, float]) -> None:
         """Go on with what was `kept`."""
         self.owes, self.m, self.due = int(kept["owes"]), int(kept["m"]), float(kept["due"])
-        self._message = Message(self.owes, self.m, np.zeros(0), np.nan, np.nan, np.nan)
+        self._message = None
+        if self.owes > NOBODY and self.m != SILENT:
+            self._message = Message(self.owes, self.m, np.zeros(0), np.nan, np.nan, np.nan)
 
 
 def requests(mailbox: Mailbox, half: Half) -> Iterator[Parameters | Call]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -194,16 +195,10 @@ class Request:
     share: bool = False
 
 
-SETTINGS = (
-    "assignment", "encoding", "m", "switch", "decoder", "hosts", "memory", "parts", "relabel",
-    "problem", "dataset", "dtype", "batch", "optimizer", "iterations", "stragglers", "wait", "late",
-    "wire", "compression", "seed", "rescale", "audit_every", "target_accuracy", "target_loss",
-    "target_excess",
-)  # fmt: skip
-
-
 def read_experiment(options: argparse.Namespace) -> Experiment:
     """Return the experiment: defaults, then --config, then flags, then --set.
+
+    An option whose name is that of a setting is its flag.
 
     Raises
     ------
@@ -224,9 +219,8 @@ def read_experiment(options: argparse.Namespace) -> Experiment:
     elif source:
         run = recording.read(Path(source))
         experiment = _of_run(run)
-    changes: dict[str, Any] = {
-        name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None
-    }
+    given = {s.name: getattr(options, s.name, None) for s in dataclasses.fields(Experiment)}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for item in options.changes:
         key, equals, value = item.partition("=")
         if not equals:

@@ -159,8 +159,25 @@ def test_prog_is_what_was_typed(monkeypatch):
         assert prog("train") == name
 
 
-HELPS = ("train", "sweep", "codes", *(f"codes {name}" for name in
-         ("list", "show", "error", "worst", "compare", "stability", "find")))  # fmt: skip
+def names() -> list[str]:
+    """Return the commands, those of commands too: codes, codes list."""
+    found = []
+    for name, command in COMMANDS.items():
+        below = command.parser()._subparsers
+        groups = [] if below is None else below._group_actions
+        found += [name, *(f"{name} {word}" for group in groups for word in group.choices or ())]
+    return found
+
+
+HELPS = names()
+
+
+def test_every_command_has_a_door(alone: Run):
+    assert {"train", "sweep", "codes", "codes list", "codes recommend"} < set(HELPS)
+    for name, command in COMMANDS.items():
+        done = alone("-m", f"gcmpi.{name}", "--help", COLUMNS="100")
+        assert done.returncode == 0, done.stderr
+        assert command.parser().summary in done.stdout
 
 
 @pytest.mark.parametrize("command", HELPS)

@@ -17,8 +17,8 @@ import pytest
 import gcmpi
 from analysis import idea
 from gcmpi import registry
-from gcmpi.commands import sweep
 from gcmpi.commands.codes import command_line
+from gcmpi.commands.table import COMMANDS
 from gcmpi.commands.train import options
 from gcmpi.registry import NotFoundError
 from gcmpi.training import FIELDS
@@ -30,7 +30,6 @@ DOCS = ROOT / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 PAGE = every("page", {page.stem: page for page in PAGES})
 FOLDERS = "analysis|docs|examples|gcmpi|jobs|tests"
-PARSERS = {"train": options.parser, "sweep": sweep.parser, "codes": command_line.parser}
 
 
 def text(page):
@@ -153,7 +152,7 @@ def test_commands_parse(page, tmp_path, monkeypatch):
         if command is None:
             assert words == []
             continue
-        parsed = PARSERS[command]().parse_args(words)
+        parsed = COMMANDS[command].parser().parse_args(words)
         if command == "train" and not (parsed.config or parsed.resume):
             with contextlib.suppress(NotFoundError):  # a module that a page tells to write
                 options.read_experiment(parsed)

@@ -159,7 +159,7 @@ def test_the_placement_is_in_the_run_file_and_a_replay_takes_it_from_there(tmp_p
     other = ("--assignment", "groups:n=5,c=2", "--stragglers", "none", "--output", "c.h5")
     done = alone("-m", "gcmpi.train", "--simulate", "--config", "a.h5", *other)
     assert done.returncode == 2  # odds are asked for again, and nothing is known of them
-    assert "--hosts odds needs stragglers whose probabilities are known" in done.stderr
+    assert "--hosts odds needs a straggler model that knows each worker's" in done.stderr
     plain = simulate(e.change({"hosts": "off"}), output=tmp_path / "d.h5")
     assert records.read(tmp_path / "d.h5").placement is None
     assert len(plain["loss"]) == 8

@@ -294,6 +294,33 @@ def test_a_worker_with_unfinished_work():
     assert (worker.due, worker.wake(32.0), worker.due) == (32.0, Bye(), math.inf)
 
 
+class SlowLink:
+    """A half around a half: what the server gets is so many seconds on its way."""
+
+    def __init__(self, half, seconds):
+        self.half, self.seconds = half, seconds
+
+    @property
+    def due(self):
+        return self.half.due + self.seconds
+
+    def __getattr__(self, name):
+        return getattr(self.half, name)
+
+
+def test_a_half_may_be_around_another_half():
+    delays = Table(np.zeros((1, 2)))
+    fast, slow = [whole_worker(i, lambda t, m, theta: message(t, m), delays, 0.5) for i in (0, 1)]
+    slow = slow._replace(half=SlowLink(slow.half, 2.0))
+    mailbox = VirtualMailbox([fast, slow], [WIRES, WIRES])
+    for t, now in ((0, 0.0), (1, 2.5)):
+        for i in (0, 1):
+            mailbox.post(i, Parameters(t, 1, THETA))
+        assert [(i, note.t, mailbox.now) for _ in range(2) for i, note in mailbox.wait(9.0)] == [
+            (0, t, now + 0.5), (1, t, now + 2.5)
+        ]  # fmt: skip
+
+
 def test_a_wait_for_nobody_is_an_error_on_the_virtual_clock():
     """Over MPI such a mistake of the server's half would hang; here it says so."""
     worker = whole_worker(0, lambda t, m, theta: message(t, m), Table(np.zeros((1, 1))), 0.5)

@@ -559,6 +559,9 @@ def test_odds_that_are_not_those_of_the_delays():
     late("odds", "worker 0 has the odds 0.4, but is late with", odds=np.full(12, 0.4))
     late("odds", "worker 0 has the odds 1.5", odds=np.full(12, 1.5))
     late("odds", "n=12 probabilities, not of shape (3,)", odds=np.zeros(3))
+    late("odds", "worker 0 has the odds 0.25, but is late with 0 of 2000 seeds (0) in iteration 4; "
+         "odds are over seeds, the same in every iteration",
+         delays=lambda s, t: Late(s.n, s.seed).delays(t) if t % 2 else np.zeros(s.n))  # fmt: skip
     late("odds", "worker 4 has the odds 0", odds=np.where(np.arange(12) == 4, 0, 0.25))
 
 

@@ -33,11 +33,11 @@ class StragglerModel(Protocol):
 
     @property
     def odds(self) -> Array | None:
-        """Each worker's probability to straggle in an iteration, (n,); None if not known.
+        """Each worker's probability to have a delay above 0, (n,); None if not known.
 
-        Known for ``bernoulli`` and ``markov``, by their q and rates: whom the server finds late
-        among workers with other delays depends on its wait rule and on the machine. A slow worker
-        of ``markov`` counts as late.
+        The probability is over seeds, and the same in every iteration. A model knows it only where
+        a worker with a delay is late in any case, such as a silent or a slow one; whom the server
+        finds late among workers with other delays depends on its wait rule and on the machine.
         """
         ...
 

@@ -164,8 +164,8 @@ class VirtualMailbox:
 
     def post(self, i: int, note: Note) -> bool:
         """Give worker i a note at once."""
-        if isinstance(note, Parameters) and note.t not in self.thetas:
-            self.thetas[note.t] = note.theta.copy()
+        if isinstance(note, Parameters):
+            self.thetas[note.t] = note.theta
         self._halves[i].take(note, self.now)
         self._due[i] = self._halves[i].due
         return True
@@ -287,15 +287,17 @@ class SimulatedExchange:
         except BaseException:
             self.state = before
             raise
-        self._forget()
+        self._forget(t)
         return replies
 
-    def _forget(self) -> None:
-        """Forget parameters that no message will be computed with."""
+    def _forget(self, now: int) -> None:
+        """Forget parameters that no message will be computed with; copy those of now if kept."""
         thetas = self._mailbox.thetas
         owed = set(self._server.debts[0].tolist()) if self._server.keep_late else set()
         for t in thetas.keys() - owed:
             del thetas[t]
+        if now in thetas:  # the caller may change its own
+            thetas[now] = thetas[now].copy()
 
 
 class LastDelays:

@@ -227,16 +227,19 @@ MakeServer = Callable[[ServerMailbox, int, Mapping[int, Wire], Any], WholeServer
 class Half(Protocol):
     """A worker's half of a protocol: a state machine that notes and the clock drive.
 
-    Attributes
-    ----------
-    due
-        When it has to wake, by the clock of its mailbox; infinite while it only listens.
-    over
-        Whether the run is over.
+    A half may be around another half: a delay on the way up, for example, is a half that is due
+    later than the one inside.
     """
 
-    due: float
-    over: bool
+    @property
+    def due(self) -> float:
+        """When it has to wake, by the clock of its mailbox; infinite while it only listens."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether the run is over."""
+        ...
 
     def take(self, note: Note, now: float) -> Parameters | Call | None:
         """Take a note; return it if somebody else has to do something about it."""

@@ -1,4 +1,14 @@
-"""The commands by name: where each has its command line and its door."""
+"""The commands by name: where each has its command line and its door.
+
+A command needs
+
+* a file or a folder in ``gcmpi/commands`` with ``parser()`` and ``main(argv)``, which imports
+  nothing heavy before it is asked to do something;
+* an entry in `COMMANDS`;
+* a door, for ``python -m gcmpi.NAME``: a file ``gcmpi/NAME.py`` as ``gcmpi/sweep.py`` is, or
+  ``__main__.py`` of the package with that name;
+* the door's name in the second layer of the import contract in ``pyproject.toml``.
+"""
 
 from __future__ import annotations
 

@@ -163,6 +163,7 @@ class Experiment:
             if value < least:
                 raise ValueError(f"{flag(name)} must be at least {least}, not {value}")
         self._check_target()
+        self._check_hosts()
         if self.warmup < 0:
             raise ValueError(f"warmup must be at least 0, not {self.warmup}")
 
@@ -183,9 +184,6 @@ class Experiment:
             raise ValueError(
                 f"a run has one target, not {' and '.join(given)}: leave out all but one"
             )
-        if self.warmup < 0:
-            raise ValueError(f"warmup must be at least 0, not {self.warmup}")
-        self._check_hosts()
 
     def _check_hosts(self) -> None:
         if self.hosts == "off":

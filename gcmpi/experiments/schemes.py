@@ -58,8 +58,8 @@ def placement(
     if e.hosts == "odds":
         if odds is None:
             raise ValueError(
-                "--hosts odds needs stragglers whose probabilities are known, as bernoulli or "
-                f"markov with rates=, not --stragglers {e.stragglers}"
+                "--hosts odds needs a straggler model that knows each worker's probability to "
+                f"straggle, which {e.stragglers} does not: give one with odds, or --hosts auto"
             )
         return place(A, e.m, odds=odds)
     if e.hosts == "auto":

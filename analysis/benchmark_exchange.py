@@ -25,7 +25,7 @@ from gcmpi.cluster.messages import End, Parameters  # noqa: E402
 from gcmpi.cluster.mpi import MpiExchange, MpiLink, World  # noqa: E402
 from gcmpi.cluster.waiting import All  # noqa: E402
 from gcmpi.cluster.wire import Dense  # noqa: E402
-from gcmpi.training import Message  # noqa: E402
+from gcmpi.training import Message, Spent  # noqa: E402
 
 BLOCKS, ITERATIONS = 15, 10
 
@@ -83,7 +83,7 @@ def answer(link: MpiLink, y: AnyArray) -> None:
     ((_, note),) = link.wait(math.inf)
     assert isinstance(note, Parameters)
     assert not link.wait(0.0)
-    link.post(0, Message(note.t, note.m, y, 0.0, 0.0))
+    link.post(0, Message(note.t, note.m, y, Spent(0.0, 0.0)))
 
 
 def main() -> None:

@@ -170,13 +170,13 @@ def test_a_worker_says_what_it_has_finished(asks_after, delay, finished):
     assert len(posted) == 1 + (finished > 0)
     for message in posted[1:]:
         np.testing.assert_array_equal(message.y, worker.encode(np.full((2, finished), 0.5)))
-        assert finished * delay / 3 <= message.delay_seconds + 1e-12 <= delay + 2e-12
-        assert message.compute_seconds > 0
+        assert finished * delay / 3 <= message.spent.delay + 1e-12 <= delay + 2e-12
+        assert message.spent.compute > 0
 
 
 def test_a_delay_in_units_of_computation_is_one_for_each_subset():
     message = worked(9, 2.0, unit="compute")[1][1]
-    assert message.delay_seconds == pytest.approx(2 * message.compute_seconds)
+    assert message.spent.delay == pytest.approx(2 * message.spent.compute)
 
 
 def test_a_silent_worker_counts_nothing():

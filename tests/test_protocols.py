@@ -17,6 +17,7 @@ from gcmpi.cluster.messages import (
     Parameters,
     Request,
     Silence,
+    Spent,
 )
 from gcmpi.cluster.partial import PartialServer, PartialWorker
 from gcmpi.cluster.stragglers import Table
@@ -64,7 +65,7 @@ def answer(t, i, m=1):
     def read(out):
         out[...] = 10 * t + i
 
-    return Answer(t, m, 100, (1.0, 2.0, 3.0), read)
+    return Answer(t, m, 100, Spent(1.0, 2.0, 3.0), read)
 
 
 WIRES = {1: Dense(4, "float64"), 2: Dense(2, "float64")}
@@ -196,7 +197,7 @@ def test_unfinished_work():
 
 
 def message(t, m=1, seconds=0.5):
-    return Message(t, m, THETA, seconds, 0.25)
+    return Message(t, m, THETA, Spent(seconds, 0.25))
 
 
 def test_a_worker_of_whole_answers():
@@ -211,7 +212,7 @@ def test_a_worker_of_whole_answers():
     again = WholeWorker(1, Table(delays))
     again.restore(worker.kept)
     owed = worker.wake(6.0)
-    assert (owed.t, owed.m, owed.delay_seconds, worker.due) == (0, 2, 4.0, math.inf)
+    assert (owed.t, owed.m, owed.spent.delay, worker.due) == (0, 2, 4.0, math.inf)
     assert again.due == 6.0
     assert (again.wake(6.0).t, again.due) == (0, math.inf)
 
@@ -272,7 +273,7 @@ def test_a_worker_with_unfinished_work():
     again.restore(worker.kept)
     owed, lost = worker.wake(5.0), again.wake(5.0)
     assert (lost.t, lost.m, again.due) == (0, 2, math.inf)
-    assert (owed.t, owed.m, owed.compute_seconds, owed.delay_seconds) == (0, 2, 2.0, 2.0)
+    assert (owed.t, owed.m, owed.spent.compute, owed.spent.delay) == (0, 2, 2.0, 2.0)
     assert hands.done == [0, "subset 0", "subset 1", [[1.0], [2.0]]]
 
     # asked in a delay it answers at once; newer parameters may come in place of coefficients

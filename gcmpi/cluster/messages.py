@@ -8,6 +8,7 @@ server's half and the worker's half of one each. A transport carries notes and t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -76,6 +77,21 @@ class Bye(NamedTuple):
     """What a worker says to the end of a run in place of what it owes."""
 
 
+class Spent(NamedTuple):
+    """The seconds that a worker spent on gradients, encoding and its delay.
+
+    The fields travel in the header of its message, in this order.
+    """
+
+    compute: float
+    encode: float
+    delay: float = 0.0
+
+
+UNKNOWN = Spent(math.nan, math.nan, math.nan)
+"""What was spent on a message that is owed by a run that is resumed."""
+
+
 @dataclass(frozen=True)
 class Message:
     """A worker's answer to one iteration; `y` has shape (ceil(d / m),)."""
@@ -83,9 +99,7 @@ class Message:
     t: int
     m: int
     y: AnyArray
-    compute_seconds: float
-    encode_seconds: float
-    delay_seconds: float = 0.0
+    spent: Spent
 
 
 class Answer(NamedTuple):
@@ -97,8 +111,8 @@ class Answer(NamedTuple):
         The iteration that it answers, and its m.
     nbytes
         What it takes on its way.
-    seconds
-        What the worker spent on gradients, encoding and its delay.
+    spent
+        What the worker says it spent.
     read
         Writes y into an array (ceil(d / m),); only until the worker gets its next note.
     """
@@ -106,7 +120,7 @@ class Answer(NamedTuple):
     t: int
     m: int
     nbytes: int
-    seconds: Sequence[float]
+    spent: Spent
     read: Callable[[AnyArray], None]
 
 

@@ -49,6 +49,7 @@ from gcmpi.cluster.messages import (
     Replies,
     Request,
     Silence,
+    Spent,
 )
 from gcmpi.cluster.waiting import StopRule
 from gcmpi.cluster.whole import MakeServer, WholeServer
@@ -61,7 +62,7 @@ os.environ.setdefault("OMPI_MCA_btl", "^ofi")
 mpi4py.rc.thread_level = "single"
 from mpi4py import MPI  # noqa: E402
 
-UP_HEADER = 6  # m or a kind, iteration, scale or count, compute, encode and delay seconds
+UP_HEADER = 3 + len(Spent._fields)  # m or a kind, iteration, scale or count; what was spent
 UP_BYTES = 8 * UP_HEADER
 DOWN_HEADER = 2  # iteration and m; or a kind and what it needs
 SILENT, BYE, FINISHED = 0, -1, -2
@@ -301,13 +302,13 @@ class MpiMailbox:
         """Return the note that has come from worker i."""
         self._expects[i] = False
         buffer = self._inbox[i]
-        kind, t, scale, *seconds = buffer.header.tolist()
+        kind, t, scale, *spent = buffer.header.tolist()
         if kind > 0:
             t, m = int(t), int(kind)
             wire = self._wires[m]
             body = buffer.body[: wire.elements]
             read = partial(wire.unpack, body, scale, t, i)
-            return Answer(t, m, UP_BYTES + body.nbytes, seconds, read)
+            return Answer(t, m, UP_BYTES + body.nbytes, Spent(*spent), read)
         if math.isnan(kind):
             raise RuntimeError(f"the connection to worker {i} (rank {i + 1}) is lost")
         if kind == FINISHED:
@@ -548,14 +549,7 @@ class MpiLink:
             self._before = message.t, remembered(self._own_wires)
         body = self._outbox.body[: wire.elements]
         scale = wire.pack(message.y, message.t, self._comm.rank - 1, body)
-        self._outbox.header[:] = (
-            message.m,
-            message.t,
-            scale,
-            message.compute_seconds,
-            message.encode_seconds,
-            message.delay_seconds,
-        )
+        self._outbox.header[:] = (message.m, message.t, scale, *message.spent)
         return wire.elements
 
     def _test(self, request: Any) -> bool:

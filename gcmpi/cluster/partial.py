@@ -30,6 +30,7 @@ import numpy as np
 
 from gcmpi.arrays import AnyArray, IntArray
 from gcmpi.cluster.messages import (
+    UNKNOWN,
     Answer,
     Bye,
     Coefficients,
@@ -43,6 +44,7 @@ from gcmpi.cluster.messages import (
     Request,
     ServerMailbox,
     Silence,
+    Spent,
     seconds_needed,
 )
 from gcmpi.cluster.stragglers import StragglerModel
@@ -248,7 +250,8 @@ class PartialWorker:
 
     def _encode(self, coefficients: AnyArray, now: float) -> None:
         y, seconds = self._hands.encode(coefficients)
-        self._message = Message(self._t, self._m, y, self._computing, seconds, self._sleeping)
+        spent = Spent(self._computing, seconds, self._sleeping)
+        self._message = Message(self._t, self._m, y, spent)
         self._stage, self.due = READY, now + seconds
 
     @property
@@ -275,4 +278,4 @@ class PartialWorker:
             self._delay = float(self._stragglers.delays(self._t)[self._i])
         self._message = None
         if self._stage == READY:
-            self._message = Message(self._t, self._m, np.zeros(0), np.nan, np.nan, np.nan)
+            self._message = Message(self._t, self._m, np.zeros(0), UNKNOWN)

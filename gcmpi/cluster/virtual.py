@@ -27,6 +27,7 @@ from gcmpi.cluster.messages import (
     Note,
     Parameters,
     Replies,
+    Spent,
 )
 from gcmpi.cluster.partial import PartialWorker
 from gcmpi.cluster.stragglers import StragglerModel, Unit
@@ -85,7 +86,7 @@ class _Computing(WholeWorker):
         """Take a note; answer parameters after the computation and the delay."""
         wanted = super().take(note, now)
         if isinstance(wanted, Parameters):
-            message = Message(wanted.t, wanted.m, UNREAD, self._seconds, 0.0)
+            message = Message(wanted.t, wanted.m, UNREAD, Spent(self._seconds, 0.0))
             self.computed(message, now + self._seconds)
 
 
@@ -214,7 +215,6 @@ class VirtualMailbox:
 
     def _arrived(self, i: int, message: Message) -> Answer:
         """Return a message as the server sees it."""
-        seconds = (message.compute_seconds, message.encode_seconds, message.delay_seconds)
         nbytes = self._sent[message.m].nbytes
 
         def read(out: AnyArray) -> None:
@@ -223,7 +223,7 @@ class VirtualMailbox:
             scale = wire.pack(y, message.t, i, sent)
             wire.unpack(sent, scale, message.t, i, out)
 
-        return Answer(message.t, message.m, nbytes, seconds, read)
+        return Answer(message.t, message.m, nbytes, message.spent, read)
 
 
 class SimulatedExchange:

@@ -23,6 +23,7 @@ import numpy as np
 
 from gcmpi.arrays import AnyArray, Array, IntArray
 from gcmpi.cluster.messages import (
+    UNKNOWN,
     Answer,
     Bye,
     Call,
@@ -180,7 +181,7 @@ class WholeServer:
         if not isinstance(note, Answer) or note.t != now.t:
             return False
         now.survivors[i], now.arrival[i] = True, now.elapsed
-        now.compute[i], now.encode[i], now.delay[i] = note.seconds
+        now.compute[i], now.encode[i], now.delay[i] = note.spent
         note.read(self._Y[now.m][i])
         return True
 
@@ -189,16 +190,16 @@ class WholeServer:
         self._ended = self._mailbox.now
         self.next, self.under_way = now.t + 1, False
         return Replies(
-            self._Y[now.m],
-            now.survivors,
-            now.arrival,
-            now.compute,
-            now.encode,
-            now.delay,
-            now.elapsed,
-            now.late,
-            now.bytes_up,
-            now.bytes_down,
+            Y=self._Y[now.m],
+            survivors=now.survivors,
+            arrival_seconds=now.arrival,
+            compute_seconds=now.compute,
+            encode_seconds=now.encode,
+            delay_seconds=now.delay,
+            exchange_seconds=now.elapsed,
+            late=now.late,
+            bytes_up=now.bytes_up,
+            bytes_down=now.bytes_down,
             kept=now.kept,
         )
 
@@ -308,9 +309,10 @@ class WholeWorker:
 
     def computed(self, message: Message, now: float) -> None:
         """Owe a message, which was computed by now, until its delay has passed."""
-        unit = message.compute_seconds if self._stragglers.unit == "compute" else 1.0
-        self._message = replace(message, delay_seconds=self._delay * unit)
-        self.due = now + self._message.delay_seconds
+        unit = message.spent.compute if self._stragglers.unit == "compute" else 1.0
+        delay = self._delay * unit
+        self._message = replace(message, spent=message.spent._replace(delay=delay))
+        self.due = now + delay
 
     def wake(self, now: float) -> Note | None:
         """Return what is owed: a message, silence, or a goodbye when the run is over."""
@@ -328,7 +330,7 @@ class WholeWorker:
         self.owes, self.m, self.due = int(kept["owes"]), int(kept["m"]), float(kept["due"])
         self._message = None
         if self.owes > NOBODY and self.m != SILENT:
-            self._message = Message(self.owes, self.m, np.zeros(0), np.nan, np.nan, np.nan)
+            self._message = Message(self.owes, self.m, np.zeros(0), UNKNOWN)
 
 
 def requests(mailbox: Mailbox, half: Half) -> Iterator[Parameters | Call]:

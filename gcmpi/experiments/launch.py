@@ -257,7 +257,8 @@ def _refusing(world: World) -> Iterator[None]:
 
 def refuse(world: World) -> None:
     """Rank 0: tell the workers that there is no run."""
-    world.hand_out([None] * (world.size - 1))
+    workers = world.hosts[1:]  # received, because a rank may not end before what it has sent
+    world.hand_out([None] * len(workers))
 
 
 def conduct_over(

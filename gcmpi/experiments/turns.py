@@ -12,7 +12,7 @@ import numpy as np
 
 from gcmpi import environment
 from gcmpi.arrays import AnyArray
-from gcmpi.cluster.messages import Call
+from gcmpi.cluster.messages import Call, Spent
 from gcmpi.cluster.whole import WholeWorker, requests
 from gcmpi.experiments.experiment import Experiment
 from gcmpi.experiments.questions import Question
@@ -79,7 +79,7 @@ class Turns:
             step, encoder = desk.step(*wanted)
             yield from self._turn(step)
             computing = time.perf_counter() - started - encoder.seconds
-            message = Message(step.t, step.m, encoder.y, computing, encoder.seconds)
+            message = Message(step.t, step.m, encoder.y, Spent(computing, encoder.seconds))
             half.computed(message, link.now)
         link.close()
 

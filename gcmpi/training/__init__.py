@@ -5,7 +5,7 @@
 process with a virtual clock.
 """
 
-from gcmpi.cluster.messages import Done, Exchange, Message, Replies, all_or_none
+from gcmpi.cluster.messages import Done, Exchange, Message, Replies, Spent, all_or_none
 from gcmpi.training.iteration import FIELDS, Audit, Decoding, Field, Iteration, Outcome
 from gcmpi.training.loop import Auditor, GradientAudit, Recorder, Stopwatch, train
 from gcmpi.training.scheme import Recipe, Scheme, Shared
@@ -31,6 +31,7 @@ __all__ = [
     "Scheme",
     "Shard",
     "Shared",
+    "Spent",
     "State",
     "Stopwatch",
     "Worker",

@@ -1,6 +1,8 @@
 """The row of an iteration, whose fields are the columns of a run file.
 
-A new column is a field of `Iteration` with its value, nothing else.
+A new column is a field of `Iteration` with its value, nothing else. What workers measure needs
+besides: a field of `gcmpi.cluster.messages.Spent`, which the workers fill; and an array of
+`gcmpi.cluster.whole.Arrivals` and of `gcmpi.cluster.messages.Replies` to hold it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gcmpi.arrays import AnyArray, IntArray
-from gcmpi.cluster.messages import Mailbox, Message, Parameters
+from gcmpi.cluster.messages import Mailbox, Message, Parameters, Spent
 from gcmpi.cluster.stragglers import StragglerModel
 from gcmpi.cluster.whole import WholeWorker, requests
 from gcmpi.learning import AnyRows, Dataset, Problem, in_memory, partition
@@ -102,7 +102,7 @@ class Worker:
         coefficients = self.schemes[m].codes.coefficients(t, self.i)
         self.gradients.begin(t, theta)
         y, encoding = self.gradients.message(coefficients)
-        return Message(t, m, y, time.perf_counter() - started - encoding, encoding)
+        return Message(t, m, y, Spent(time.perf_counter() - started - encoding, encoding))
 
     def rehearse(self, theta: AnyArray | None = None) -> None:
         """Make an answer to iteration 0 with each m and throw it away.

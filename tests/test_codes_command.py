@@ -1,6 +1,7 @@
 """`python -m gcmpi.codes`: what it prints, and one line with status 2 for what it cannot do."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -272,6 +273,12 @@ def test_show_says_what_a_code_promises(run):
     out = run("show --assignment petersen --encoding stacked")
     assert "exact up to            no promise" in out
     assert "decoder of its source  least-squares" in out
+    out = run("show --assignment groups:n=11,c=4 --encoding frame --m 2")
+    assert "exact up to            s = 0, any stragglers" in out
+    assert "above by exact for every set (Theorem A)" in out
+    rows = [line.split() for line in out.splitlines() if re.match(r"  \d", line)]
+    assert all(row[2] == row[3] for row in rows)
+    assert len(rows) > 2
 
 
 def test_stability_shows_which_codes_lose_their_digits(run):

@@ -96,7 +96,7 @@ def test_what_is_printed(tmp_path, monkeypatch, capsys):
     assert result["bytes_to_target"] == result["bytes_up"]
     assert 0 < result["excess"] <= 0.01
     assert "# target     loss 0." in shown
-    assert ", 0.01 above the smallest, 0." in shown
+    assert ", 0.01 times the smallest, 0." in shown
     assert f"reached after {result['iterations']} iterations, 0." in shown
     assert main([*words, *out, "--target-excess", "1e-9", "--iterations", "9"]) == 0
     shown = capsys.readouterr().out

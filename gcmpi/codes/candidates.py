@@ -108,7 +108,7 @@ def candidates(
     ValueError
         If nothing fits, or a number is out of range.
     """
-    _check(wanted)
+    check(wanted)
     chosen = [_measurable(text) for text in encodings] or [
         Spec(part.name) for part in ENCODINGS if not part.promises.partial
     ]
@@ -150,8 +150,14 @@ def candidates(
     return Candidates(tuple(found), untrained)
 
 
-def _check(wanted: Wanted) -> None:
-    """Refuse numbers that are out of range, and a load with which no code can be exact."""
+def check(wanted: Wanted) -> None:
+    """Refuse numbers that are out of range, and a load with which no code can be exact.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
     n, m, load = wanted.n, wanted.m, wanted.load
     if n < 1 or m < 1:
         raise ValueError(f"a code needs at least one worker and m at least 1, not n={n}, m={m}")
@@ -164,9 +170,10 @@ def _check(wanted: Wanted) -> None:
         )
     if n > MOST_WORKERS:
         raise ValueError(
-            f"all codes are measured for up to {MOST_WORKERS} workers, not {n}: take "
-            f"groups:n={n},c={math.ceil(1 / load)} with frame, the least mean error of its load, "
-            "and look at it with: python -m gcmpi.codes show"
+            f"all codes are measured for up to {MOST_WORKERS} workers, not {n}: take groups with "
+            "frame, the least mean error of their load, and look at them with: python -m "
+            f"gcmpi.codes error --assignment groups:n={n},c={math.ceil(1 / load)} "
+            f"--encoding frame --m {m}"
         )
 
 

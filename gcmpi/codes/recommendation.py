@@ -223,6 +223,11 @@ def recommend(
     ValueError
         If nothing fits, or a number is out of range.
     """
+    if not sets.survivors.any():
+        raise ValueError(
+            f"all {wanted.n} workers are late in every set of stragglers, so that no code gets "
+            "anything: choose fewer stragglers"
+        )
     found = candidates(
         wanted,
         assignments=assignments,

@@ -10,7 +10,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gcmpi.arrays import AnyArray
+import numpy as np
+
+from gcmpi.arrays import AnyArray, Array
 from gcmpi.codes import bounds
 from gcmpi.importing import blame
 from gcmpi.promises import EncodingPromises, SetTheorem, Theorem
@@ -79,6 +81,17 @@ def covering(
                 continue
             return Bound(theorem.name, says)
     return None
+
+
+def holds_for_every_set(promises: EncodingPromises, B: Array, m: int) -> bool:
+    """Say whether Theorem A is promised and covers this B: no code loses less, for any S."""
+    if EVERY_SET not in promises.theorems:
+        return False
+    try:
+        bounds.groups_error(B, m, np.ones(B.shape[1], dtype=np.bool_))
+    except ValueError:
+        return False
+    return True
 
 
 def cited(encoding: Spec) -> str | None:

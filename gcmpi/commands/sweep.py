@@ -382,16 +382,16 @@ def check(jobs: list[Job]) -> None:
     from gcmpi.learning import Dataset, load
 
     loaded: dict[tuple[str, int], Dataset] = {}
-    for experiment in {job.name: job.experiment for job in jobs if not job.complete}.values():
+    for name, experiment in {job.name: job.experiment for job in jobs if not job.complete}.items():
         data = experiment.dataset, experiment.seed
         try:
             if data not in loaded:
                 loaded[data] = load(data[0], seeds.generator(data[1], seeds.DATA))
             build(experiment, assignment_matrix(experiment), dataset=loaded[data])
         except ValueError as error:
-            raise ValueError(f"{experiment.label}: {error}") from error
+            raise ValueError(f"run {name}: {error}") from error
         except MemoryError as error:
-            raise MemoryError(f"{experiment.label}: {error}") from error
+            raise MemoryError(f"run {name}: {error}") from error
 
 
 def compare(jobs: list[Job]) -> str:

@@ -49,6 +49,7 @@ def show(options: argparse.Namespace) -> None:
     made = "redrawn in every iteration" if promises.redrawn else "the same in all iterations"
     if promises.partial:
         made = "made of what workers have finished; here: everything"
+    every_set = theorems.holds_for_every_set(promises, B, m)
     reach = f"s = {code.gamma - m}, any stragglers"
     sigma = np.linalg.svd(B, compute_uv=False)
     rank = int(np.linalg.matrix_rank(B))
@@ -65,7 +66,7 @@ def show(options: argparse.Namespace) -> None:
         "B is": made,
         "rank of B": f"{rank} of at most {min(B.shape)} (seed {options.seed})",
         "condition of B": f"{sigma[0] / sigma[rank - 1]:.3g} (without its null space)",
-        "exact up to": reach if promises.tolerant else "no promise",
+        "exact up to": reach if promises.tolerant or every_set else "no promise",
         "decoder of its source": promises.decoder,
         "Err, no stragglers": f"{code.error(everybody):.6g} of m k = {choice.total}",
         "noise gain": f"{noise_gain(code, code.decode(everybody)):.3g} (relative error of g for a "
@@ -77,6 +78,9 @@ def show(options: argparse.Namespace) -> None:
     theorem = theorems.closed_form(A, m, choice.encoding)
     print("\n# bounds: for the mean of Err_S over S, below for any encoding, above ", end="")
     name = theorem.name if theorem else theorems.cited(choice.encoding) or "no closed form"
+    if every_set:  # what no code can avoid is what this one loses
+        theorem = theorems.Bound(theorems.EVERY_SET.name, lambda s: bounds.holder_bound(A, m, s))
+        name = theorem.name
     print(f"by {name}", end="; for the worst S\n")
     rows = [
         (

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import asdict, fields
 
 from gcmpi.codes import recommendation
+from gcmpi.codes.candidates import check
 from gcmpi.codes.encodings.frames import most_stragglers
 from gcmpi.codes.placement import consecutive
 from gcmpi.codes.recommendation import Row, StragglerSets
@@ -23,6 +24,9 @@ TIES = """\
 def recommend(options: argparse.Namespace) -> None:
     """Print the codes that fit, best first, why the first is first, and how to train with it."""
     n, m, load = options.workers, options.m, options.load
+    if n < 1:
+        raise ValueError(f"--workers must be at least 1, not {n}")
+    check(Wanted(n, load=load, m=m))
     model = arguments.straggler_model(options.stragglers)
     sets, late = _late(options, model)
     found = recommendation.recommend(
@@ -57,8 +61,6 @@ def recommend(options: argparse.Namespace) -> None:
 def _late(options: argparse.Namespace, model: Spec | None) -> tuple[StragglerSets, str]:
     """Return the straggler sets, and what they are in words."""
     n, seed, text = options.workers, options.seed, options.stragglers
-    if n < 1:
-        raise ValueError(f"--workers must be at least 1, not {n}")
     if model is not None and options.hosts is not None:
         raise ValueError(
             f"--hosts makes whole hosts late: give --stragglers how many of them, not {model}"

@@ -40,18 +40,22 @@ def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) 
     commit = environment["git_commit"][:12] or "unknown"
     relabelled = ", relabelled in every iteration" if e.relabel else ""
     turns = ", one part in turn" if e.parts == "in-turn" else ""
+    placed = f", placed by --hosts {e.hosts}" if e.hosts != "off" else ""
+    remembered = ", late answers remembered" if e.late == "remember" else ""
+    batch = f", batch {e.batch}" if e.batch != "1" else ""
     dirty = " with changes" if environment["git_dirty"] == "yes" else ""
     ridge = f", ridge {eps:.2g}" if (eps := ridge_of(e.decoder, e.wire)) else ""
     lines = [
         f"gcmpi {VERSION}    {environment['command']}",
         f"experiment {e.digest}, seed {e.seed}, git {commit}{dirty}",
         f"code       {e.assignment} + {e.encoding}, m={e.m}: {code.n} workers, {code.k} subsets, "
-        f"load {code.delta}, replication {code.gamma}{relabelled}{turns}",
+        f"load {code.delta}, replication {code.gamma}{relabelled}{turns}{placed}",
         f"problem    {e.problem} on {e.dataset}: d={problem.d} {e.dtype}, "
-        f"{e.optimizer}, {e.iterations} iterations",
+        f"{e.optimizer}, {e.iterations} iterations{batch}",
         f"messages   up {wire.length} x {e.wire}{kept} = {up / 1e3:.4g} kB{''.join(other)}, "
         f"down {problem.d} x {e.dtype} = {down / 1e3:.4g} kB; decoder {e.decoder}{ridge}",
-        f"stragglers {e.stragglers}, wait {e.wait}; decoded gradient {_divided(run, code.n)}",
+        f"stragglers {e.stragglers}, wait {e.wait}{remembered}; "
+        f"decoded gradient {_divided(run, code.n)}",
         f"launch     {environment['mpi_library']}; {load}; {threads} BLAS thread(s) a rank",
     ]
     if e.remembers:
@@ -60,10 +64,12 @@ def header(run: Run, environment: Mapping[str, str], notes: Sequence[str] = ()) 
         lines.append(f"target     {_target(run)}")
     if other:
         lines.append(f"switch     {e.switch}: m from 1 to {e.m}")
-    if e.m > code.gamma:
+    if e.m > code.gamma and e.parts == "all":
+        changing = e.relabel or run.shared.codes.changes
+        also = " and memory never learns all of it" if e.remembers and not changing else ""
         lines.append(
             f"note       m={e.m} exceeds the replication factor {code.gamma}: no decoding is "
-            "exact, even when nobody is late"
+            f"exact, even when nobody is late{also}"
         )
     files: dict[str, list[str]] = {}
     for name, source in e.own.items():
@@ -255,14 +261,17 @@ def _target(run: Run) -> str:
         return f"accuracy {target.accuracy:g}"
     if not e.target_excess:
         return f"loss {target.loss:g}"
-    return f"loss {target.loss:.10g}, {e.target_excess:g} above the smallest, {target.optimum:.10g}"
+    smallest = f"{e.target_excess:g} times the smallest, {target.optimum:.10g}, above it"
+    return f"loss {target.loss:.10g}, {smallest}"
 
 
 def _when(figures: Mapping[str, Any]) -> str:
     """Say when a run reached its target."""
     if figures["seconds_to_target"] is None:
         excess = figures["excess"]
-        last = "" if excess is None else f": the last loss is {excess:.2g} above the smallest"
+        last = (
+            "" if excess is None else f": the last loss is {excess:.2g} times the smallest above it"
+        )
         return f"not reached in {figures['iterations']} iterations{last}"
     return (
         f"reached after {figures['iterations_to_target']:.0f} iterations, "

@@ -53,7 +53,7 @@ def test_a_figure_is_computed_once_and_drawn_from_its_file(name, tmp_path):
     [
         ("wires.py --iterations 1", 8),
         ("relabelling.py --iterations 6 --sets 5", 5),
-        ("switching.py --iterations 12 --encodings harmonic --output switching.png", 6),
+        ("switching.py --iterations 12 --codes groups --output switching.png", 7),
     ],
 )
 def test_a_table_of_the_page_on_codes_is_printed(command, rows, tmp_path):

@@ -19,7 +19,7 @@ TEN = {1: 0, 3: 8, 4: 26}
 """Offsets of the angles of the 30 edges (v, v + d) of the circulant graph C10(1, 3, 4), by d."""
 
 
-@ENCODINGS.register("frame", {}, {"seed": 1}, theorem=EVERY_SET)
+@ENCODINGS.register("frame", {}, theorem=EVERY_SET)
 def frame(A: AnyArray, m: int, seed: int = 0) -> Array:
     """One vector a worker: b_ij = d_i in R^m for all subsets j of worker i.
 

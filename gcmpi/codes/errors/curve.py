@@ -105,7 +105,7 @@ def curve(
         If a count, draws or sets is out of range.
     """
     code = Ensemble.of(code) if isinstance(code, Code) else code
-    A, m, spec, draw, counts = code.A, code.m, code.encoding, code.draw, list(stragglers)
+    A, m, spec, draw, counts = code.A, code.m, code.encoding, _drawing(code), list(stragglers)
 
     def rng() -> np.random.Generator:
         return seeds.generator(seed, seeds.MONTE_CARLO)
@@ -125,6 +125,14 @@ def curve(
     return Curve(tuple(points), name, code.total)
 
 
+def _drawing(code: Ensemble) -> Callable[[np.random.Generator], Array]:
+    """Return what draws B; where nothing is random it is made once."""
+    fixed = code.fixed
+    if fixed is None or "rng" in code.part.parameters:
+        return code.draw
+    return lambda _: fixed
+
+
 def _over_sets(code: Ensemble) -> tuple[str, Callable[[np.random.Generator], Source]] | None:
     """Return the name of a bound that depends on the set, and what makes its source."""
     theorem = next((x for x in code.part.promises.theorems if _covers(x, code)), None)
@@ -133,7 +141,7 @@ def _over_sets(code: Ensemble) -> tuple[str, Callable[[np.random.Generator], Sou
     name = f"{theorem.name}, mean over the sets"
     if isinstance(theorem, SetTheorem):
         bound = theorem.bound
-        return name, lambda rng: EachSetBound(bound, code.draw(rng), code.m)
+        return name, lambda rng: EachSetBound(bound, _drawing(code)(rng), code.m)
     options = theorems.taken(theorem.problem, theorems.options_of(code.encoding))
     same = LeastSquaresBound(*theorem.problem(code.A, code.m, **options), code.m)
     return name, lambda _: same

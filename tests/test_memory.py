@@ -153,7 +153,7 @@ def test_an_audit_finds_a_memory_that_is_not_what_was_learnt(settings, monkeypat
         return [row.check for row in rows]
 
     def forgetful(estimate, R, replies):
-        estimate._kept *= 0.9
+        estimate.state["estimate"][...] *= 0.9
         return R, replies
 
     assert set(wrong(lambda estimate, R, replies: (R, replies))) == {1}

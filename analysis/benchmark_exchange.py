@@ -91,7 +91,8 @@ def main() -> None:
     world = World()
     sizes = [int(word) for word in sys.argv[1:]] or [1000, 10_000, 100_000, 1_000_000]
     if world.rank == 0:
-        print(f"# {world.library}, {world.size - 1} workers, m = 2, float32, medians of {BLOCKS}")
+        workers = len(world.hosts) - 1  # asked, because a rank may not end before it is received
+        print(f"# {world.library}, {workers} workers, m = 2, float32, medians of {BLOCKS}")
         print("#        d   exchange [ms]   bare MPI [ms]   ratio (quartiles)    copies [ms]")
     for d in sizes:
         if world.rank:
